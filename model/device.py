@@ -1,0 +1,34 @@
+"""Which device and which precision a command runs with."""
+
+from __future__ import annotations
+
+import torch
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`. Raises ValueError for anything else."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device is {name!r}; allowed: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}; this machine has {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`fp32`, `bf16`, or `auto`: bf16 where the hardware multiplies in it. Raises ValueError for anything else."""
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision is {precision!r}; allowed: auto, fp32, bf16")
+    if precision == "auto":
+        has_bf16 = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if device.type == "cuda"
+            else bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
+        )
+        precision = "bf16" if has_bf16 else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32

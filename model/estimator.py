@@ -1,0 +1,99 @@
+"""From persons in photographs to keypoints: the one path that evaluation and serving share.
+
+    image + boxes -> crops (uint8) -> network -> heatmaps -> points in the crop -> points in the image
+
+What is measured is therefore what is served. Knows nothing of files, requests or threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.btranspose import BTranspose
+from model.crop import Pixels, normalise, warp_crop
+from model.geometry import Array, apply_affine, box_to_affine, invert_affine
+from model.heatmap import decode_heatmaps, flip_heatmaps
+from model.variants import PoseConfig
+
+RESCORE_ABOVE = 0.2  # joints that count towards the score of a pose (HRNet, TransPose)
+
+
+@dataclass(frozen=True)
+class PersonCrop:
+    """The crop of one person and the way back: pixels [H, W, 3] uint8 RGB, and the affine [2, 3] image -> crop."""
+
+    pixels: Pixels
+    image_to_crop: Array
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """K keypoints of one person: points [K, 2] float64 (x, y) in the frame that the producer names, scores [K] 0..1."""
+
+    points: Array
+    scores: npt.NDArray[np.float64]
+
+
+def crop_person(image: Pixels, box_xywh: npt.ArrayLike, config: PoseConfig) -> PersonCrop:
+    """Crop one person: image [H, W, 3] uint8 RGB, box [4] in image pixels. Raises ValueError for an impossible box."""
+    image_to_crop = box_to_affine(box_xywh, config.input_hw)
+    return PersonCrop(warp_crop(image, image_to_crop, config.input_hw), image_to_crop)
+
+
+def keypoints_to_image(keypoints: Keypoints, crop: PersonCrop) -> Keypoints:
+    """The same keypoints in the image frame instead of the crop frame."""
+    return Keypoints(apply_affine(invert_affine(crop.image_to_crop), keypoints.points), keypoints.scores)
+
+
+def pose_score(keypoint_scores: npt.NDArray[np.float64], box_score: float = 1.0) -> float:
+    """Score of a whole pose, 0..1: the box's score times the mean score of the joints above `RESCORE_ABOVE`."""
+    confident = keypoint_scores[keypoint_scores > RESCORE_ABOVE]
+    return box_score * float(confident.mean()) if confident.size else 0.0
+
+
+class PoseEstimator:
+    """The network on one device: crops in, keypoints in the crop frame out. One call at a time.
+
+    Args:
+        net: the network; it is moved to `device` and put in evaluation mode.
+        device: where it runs.
+        dtype: torch.float32, or torch.bfloat16 for autocast.
+    """
+
+    def __init__(self, net: BTranspose, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.bfloat16")
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.net = net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.config = net.config
+
+    @torch.inference_mode()
+    def estimate(self, crops: Sequence[Pixels], *, flip_test: bool = False) -> list[Keypoints]:
+        """Keypoints of each crop, in the crop frame and in the same order.
+
+        Args:
+            crops: [H, W, 3] uint8 RGB each, of `config.input_hw`.
+            flip_test: also run the mirrored crops and average the heatmaps; twice the work.
+
+        Raises ValueError for a crop of another shape.
+        """
+        if not crops:
+            return []
+        for crop in crops:
+            if crop.shape != (*self.config.input_hw, 3):
+                raise ValueError(f"crop has shape {crop.shape}; allowed: {(*self.config.input_hw, 3)}")
+        pixels = torch.from_numpy(np.stack(crops)).to(self.device)  # [B, H, W, 3]
+        batch = normalise(pixels)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            heatmaps = self.net(batch)
+            if flip_test:
+                heatmaps = (heatmaps + flip_heatmaps(self.net(batch.flip(-1)))) / 2
+        points, scores = decode_heatmaps(heatmaps)
+        pairs = zip(points.double().cpu().numpy(), scores.double().cpu().numpy(), strict=True)
+        return [Keypoints(*pair) for pair in pairs]

@@ -1,0 +1,126 @@
+"""Heatmaps from keypoints, and keypoints from heatmaps: the two halves of one contract.
+
+A heatmap pixel with index u lies at crop coordinate  stride * (u + 0.5) - 0.5,  so the heatmap covers exactly the
+area of the crop and mirrors with it. Targets are Gaussians around the real-valued position. Decoding is
+distribution-aware (DARK): the logarithm of a Gaussian is a paraboloid, whose top is found exactly. Where DARK blurs the
+map and takes finite differences at the peak, this fits the paraboloid by least squares in a small window, weighted by
+the heatmap: the same estimate on a clean Gaussian, no bias near the border, and noise is averaged.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.skeleton import FLIP_ORDER
+from model.variants import HEATMAP_STRIDE
+
+WINDOW = 5  # heatmap pixels on a side of the fitted window
+MAX_REFINEMENT = 1.0  # heatmap pixels; a larger step means that the window does not hold one clean peak
+
+
+def encode_heatmaps(points_crop: Tensor, heatmap_hw: tuple[int, int], sigma: float) -> Tensor:
+    """Target heatmaps.
+
+    Args:
+        points_crop: [B, K, 2] float, in the crop frame; may lie outside the crop.
+        heatmap_hw: (rows, columns) of the heatmaps.
+        sigma: standard deviation in heatmap pixels.
+
+    Returns:
+        [B, K, H, W] in 0..1; the value is 1 exactly at the point.
+    """
+    points = crop_to_heatmap(points_crop)
+    height, width = heatmap_hw
+    columns = torch.arange(width, dtype=points.dtype, device=points.device) - points[..., 0:1]  # [B, K, W]
+    rows = torch.arange(height, dtype=points.dtype, device=points.device) - points[..., 1:2]  # [B, K, H]
+    along_x = torch.exp(-columns.square() / (2 * sigma**2))
+    along_y = torch.exp(-rows.square() / (2 * sigma**2))
+    return along_y[..., :, None] * along_x[..., None, :]
+
+
+def target_weights(points_crop: Tensor, labelled: Tensor, heatmap_hw: tuple[int, int], sigma: float) -> Tensor:
+    """Which targets count: labelled ones whose Gaussian (3 sigma) reaches into the heatmap.
+
+    Args:
+        points_crop: [B, K, 2] float. labelled: [B, K] bool.
+
+    Returns:
+        [B, K] float, 0 or 1.
+    """
+    points = crop_to_heatmap(points_crop)
+    height, width = heatmap_hw
+    limit = torch.tensor([width - 1, height - 1], dtype=points.dtype, device=points.device)
+    reaches = ((points >= -3 * sigma) & (points <= limit + 3 * sigma)).all(dim=-1)
+    return (labelled & reaches).to(points.dtype)
+
+
+def decode_heatmaps(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Keypoints with sub-pixel precision.
+
+    Args:
+        heatmaps: [B, K, H, W] float, at least `WINDOW` pixels each way.
+
+    Returns:
+        points_crop: [B, K, 2] float32 in the crop frame.
+        scores: [B, K] float32 in 0..1: the height of the peak, cut to that range.
+    """
+    maps = heatmaps.float()
+    batch, keypoints, height, width = maps.shape
+    heights, index = maps.flatten(2).max(dim=-1)  # [B, K]
+    peak = torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1)  # [B, K, 2], x and y
+    refined = peak + _fit_paraboloid(maps.flatten(0, 1), peak.flatten(0, 1)).reshape(batch, keypoints, 2)
+    limit = torch.tensor([width - 0.5, height - 0.5], device=maps.device)
+    refined = torch.minimum(refined.clamp(min=-0.5), limit)
+    return heatmap_to_crop(refined).float(), heights.clamp(0.0, 1.0)
+
+
+def flip_heatmaps(heatmaps: Tensor) -> Tensor:
+    """The heatmaps of a mirrored crop, as those of the crop itself: [B, K, H, W], mirrored, left and right swapped."""
+    return heatmaps.flip(-1)[:, list(FLIP_ORDER)]
+
+
+def crop_to_heatmap(points_crop: Tensor) -> Tensor:
+    """[..., 2] crop pixels -> [..., 2] heatmap pixels."""
+    return (points_crop + 0.5) / HEATMAP_STRIDE - 0.5
+
+
+def heatmap_to_crop(points_heatmap: Tensor) -> Tensor:
+    """[..., 2] heatmap pixels -> [..., 2] crop pixels."""
+    return (points_heatmap + 0.5) * HEATMAP_STRIDE - 0.5
+
+
+def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
+    """Offset of the top of a paraboloid fitted to the logarithm around each peak; zero where there is none.
+
+    Args:
+        maps: [M, H, W]. peak: [M, 2], x and y of the largest pixel.
+
+    Returns:
+        [M, 2] in heatmap pixels, float64, each coordinate within `MAX_REFINEMENT`.
+    """
+    count, height, width = maps.shape
+    # The window is moved, not cut, at the border: it always holds WINDOW x WINDOW real pixels.
+    limit = torch.tensor([width - WINDOW, height - WINDOW], device=peak.device)
+    first = torch.minimum((peak - WINDOW // 2).clamp(min=0), limit)  # [M, 2]
+    steps = torch.arange(WINDOW, device=peak.device)
+    columns, rows = first[:, 0:1] + steps, first[:, 1:2] + steps  # [M, WINDOW]
+    batch = torch.arange(count, device=peak.device)[:, None, None]
+    values = maps[batch, rows[:, :, None], columns[:, None, :]].double().clamp(min=1e-10)  # [M, WINDOW, WINDOW]
+    values = values / values.amax(dim=(1, 2), keepdim=True)
+
+    x = (columns - peak[:, 0:1]).double()[:, None, :].expand_as(values)
+    y = (rows - peak[:, 1:2]).double()[:, :, None].expand_as(values)
+    terms = torch.stack((torch.ones_like(x), x, y, x * x, y * y, x * y), dim=-1).flatten(1, 2)  # [M, P, 6]
+    # Least squares on the logarithm: weighting by the value squared keeps the error of the *value* even.
+    weighted = terms * values.flatten(1)[..., None].square()
+    normal = weighted.transpose(1, 2) @ terms  # [M, 6, 6]
+    right = (weighted * values.flatten(1).log()[..., None]).sum(dim=1)  # [M, 6]
+    ridge = 1e-9 * torch.eye(6, dtype=normal.dtype, device=normal.device)
+    _, bx, by, cxx, cyy, cxy = torch.linalg.solve(normal + ridge, right).unbind(-1)
+
+    determinant = 4 * cxx * cyy - cxy**2
+    has_top = (cxx < 0) & (cyy < 0) & (determinant > 1e-9)
+    safe = torch.where(has_top, determinant, torch.ones_like(determinant))
+    top = torch.stack((cxy * by - 2 * cyy * bx, cxy * bx - 2 * cxx * by), dim=-1) / safe[:, None]
+    return torch.where(has_top[:, None], top.clamp(-MAX_REFINEMENT, MAX_REFINEMENT), torch.zeros_like(top))
