@@ -1,0 +1,1 @@
+"""Training and evaluation of the pose network. Imports `model`; knows nothing of `service`."""

@@ -1,0 +1,115 @@
+"""Random views of a person, as HRNet and TransPose train: half body, scale, rotation, flip.
+
+Each function draws from the generator it is given and changes only the region or the map; pixels are warped once, at
+the end, by `model.crop`. The recipe's order and numbers are the defaults of `Augmentation`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from model.geometry import Array, apply_affine, box_to_region, region_to_affine
+from model.skeleton import FLIP_ORDER, LOWER_BODY, UPPER_BODY
+
+Mask = npt.NDArray[np.bool_]
+
+MIN_HALF_JOINTS = 3  # a half body with fewer labelled joints is not used
+HALF_BODY_PADDING = 1.5  # of the box around the joints of one half
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Strength of each augmentation; 0 turns one off.
+
+    half_body: probability, for persons with more than `half_body_min_joints` labelled joints. scale: standard deviation
+    of the factor, cut at +- the same number. rotation_degrees: standard deviation, cut at twice that; drawn with
+    probability `rotation_probability`. flip: probability.
+    """
+
+    half_body: float = 0.3
+    half_body_min_joints: int = 8
+    scale: float = 0.35
+    rotation_degrees: float = 45.0
+    rotation_probability: float = 0.6
+    flip: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("half_body", "rotation_probability", "flip"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} is {value}; allowed: a probability in 0..1")
+        if not 0.0 <= self.scale < 1.0:
+            raise ValueError(f"scale is {self.scale}; allowed: in [0, 1)")
+        if not 0.0 <= self.rotation_degrees <= 90.0:
+            raise ValueError(f"rotation_degrees is {self.rotation_degrees}; allowed: 0..90")
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a person: the map image -> crop [2, 3], and whether it mirrors."""
+
+    image_to_crop: Array
+    flip: bool
+
+    def points(self, points_image: Array) -> Array:
+        """[K, 2] in the image -> [K, 2] in the crop; in a mirrored view left and right change their places."""
+        points_crop = apply_affine(self.image_to_crop, points_image)
+        return points_crop[list(FLIP_ORDER)] if self.flip else points_crop
+
+    def labelled(self, labelled: Mask) -> Mask:
+        """[K] -> [K], in the order of `points`."""
+        return labelled[list(FLIP_ORDER)] if self.flip else labelled
+
+
+def plain_view(box_xywh: npt.ArrayLike, input_hw: tuple[int, int]) -> View:
+    """The view that evaluation and serving take."""
+    return View(region_to_affine(*box_to_region(box_xywh, input_hw), input_hw), flip=False)
+
+
+def random_view(
+    box_xywh: npt.ArrayLike,
+    points_image: Array,
+    labelled: Mask,
+    input_hw: tuple[int, int],
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+) -> View:
+    """A random view of a person.
+
+    Args:
+        box_xywh: [4] in image pixels. points_image: [K, 2]. labelled: [K] bool.
+    """
+    center, width = box_to_region(box_xywh, input_hw)
+    if labelled.sum() > augmentation.half_body_min_joints and rng.random() < augmentation.half_body:
+        half = _half_body_box(points_image, labelled, rng)
+        if half is not None:
+            # The padding of the recipe takes the place of the usual one.
+            center, width = box_to_region(half, input_hw, padding=HALF_BODY_PADDING)
+    width *= 1.0 + np.clip(rng.normal() * augmentation.scale, -augmentation.scale, augmentation.scale)
+    rotation = 0.0
+    if rng.random() < augmentation.rotation_probability:
+        limit = 2 * augmentation.rotation_degrees
+        rotation = float(np.clip(rng.normal() * augmentation.rotation_degrees, -limit, limit))
+    flip = bool(rng.random() < augmentation.flip)
+    return View(region_to_affine(center, width, input_hw, rotation_degrees=rotation, flip=flip), flip)
+
+
+def _half_body_box(points_image: Array, labelled: Mask, rng: np.random.Generator) -> Array | None:
+    """The box [4] around the labelled joints of one half, or None when neither half has enough joints.
+
+    The upper half is preferred: it is taken when a normal draw falls below 0.5 (about 69 %), as in the recipe.
+    """
+    upper = [joint for joint in UPPER_BODY if labelled[joint]]
+    lower = [joint for joint in LOWER_BODY if labelled[joint]]
+    chosen = upper if rng.normal() < 0.5 and len(upper) >= MIN_HALF_JOINTS else lower
+    if len(chosen) < MIN_HALF_JOINTS:
+        return None
+    points = points_image[chosen]
+    size = points.max(axis=0) - points.min(axis=0)
+    if (size <= 0).any():
+        return None
+    # A box covers whole pixels: joints at x and x' are covered by x' - x + 1 of them.
+    return np.concatenate((points.min(axis=0), size + 1))

@@ -1,0 +1,70 @@
+"""Poses of many persons in many photographs, for evaluation: the same estimator that is served, in large batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from model.crop import Pixels
+from model.estimator import Keypoints, PersonCrop, PoseEstimator, crop_person, keypoints_to_image, pose_score
+from training.dataset import read_image
+
+
+@dataclass(frozen=True)
+class BoxedPerson:
+    """A person to look at: box_xywh [4] in image pixels, and the score of that box (1 for ground truth)."""
+
+    image_id: int
+    image_path: Path
+    box_xywh: npt.NDArray[np.float64]
+    box_score: float = 1.0
+
+
+def predict(
+    estimator: PoseEstimator,
+    persons: Sequence[BoxedPerson],
+    *,
+    flip_test: bool,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """COCO keypoint results, one for each person and in the same order.
+
+    Beside the usual fields each has `box_xywh` and `area` (of that box, in square image pixels).
+    """
+    results = []
+    crops = _crops(persons, estimator)
+    with tqdm(total=len(persons), desc="poses", unit="person", disable=not progress, dynamic_ncols=True) as bar:
+        while batch := list(islice(crops, batch_size)):
+            found = estimator.estimate([crop.pixels for _, crop in batch], flip_test=flip_test)
+            for (person, crop), keypoints in zip(batch, found, strict=True):
+                results.append(_result(person, keypoints_to_image(keypoints, crop)))
+            bar.update(len(batch))
+    return results
+
+
+def _crops(persons: Sequence[BoxedPerson], estimator: PoseEstimator) -> Iterator[tuple[BoxedPerson, PersonCrop]]:
+    opened: tuple[Path, Pixels] | None = None  # persons of one photograph usually follow each other
+    for person in persons:
+        if opened is None or opened[0] != person.image_path:
+            opened = person.image_path, read_image(person.image_path)
+        yield person, crop_person(opened[1], person.box_xywh, estimator.config)
+
+
+def _result(person: BoxedPerson, keypoints: Keypoints) -> dict[str, Any]:
+    flat = np.column_stack((keypoints.points, keypoints.scores)).ravel()
+    return {
+        "image_id": person.image_id,
+        "category_id": 1,
+        "keypoints": flat.tolist(),
+        "score": pose_score(keypoints.scores, person.box_score),
+        "box_xywh": person.box_xywh.tolist(),
+        "area": float(person.box_xywh[2] * person.box_xywh[3]),
+    }

@@ -1,0 +1,46 @@
+"""The state of an unfinished training run as one safetensors file, replaced atomically.
+
+Weights, Adam's moments, and a little JSON (step, best figure, settings) in the file's own metadata. Together with the
+rule that every random draw is a function of the seed and the step, this is all that an exact resume needs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as dump_safetensors
+
+from model.checkpoint import CheckpointError, load_strictly, write_atomically
+
+
+def save_run(path: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
+    """Write weights, optimiser moments and `facts` (plain JSON) to `path`."""
+    tensors = {f"net.{name}": weight for name, weight in net.state_dict().items()}
+    for number, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(moment) for name, moment in moments.items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, dump_safetensors(tensors, metadata={"facts": json.dumps(facts)}))
+
+
+def load_run(path: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore what `save_run` wrote and return its facts. Raises CheckpointError if the file does not fit."""
+    try:
+        with safe_open(path, framework="pt") as stored:
+            facts: dict[str, Any] = json.loads(stored.metadata()["facts"])
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is not the state of a training run: {error}") from error
+    weights = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
+    load_strictly(net, weights, source=str(path))
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, number, moment = name.split(".", 2)
+            moments.setdefault(int(number), {})[moment] = tensor
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    return facts

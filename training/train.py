@@ -1,0 +1,106 @@
+r"""Train the pose network on COCO keypoints.
+
+The paper's run (230 epochs at 256x192; days on one GPU):
+
+    python -m training.train --train person_keypoints_train2017.json train2017 \
+        --val person_keypoints_val2017.json val2017 --run-dir runs/c3a1-4
+
+A small run that a laptop finishes:
+
+    python -m training.train --train train.json train --val dev.json dev --run-dir runs/small \
+        --input 128x96 --sigma 1.5 --epochs 10 --learning-rate 5e-4 --warmup-epochs 0.5
+
+The same command again continues a run that was cut off, exactly where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from model.variants import VARIANTS, Position
+from training.augment import Augmentation
+from training.schedule import Schedule
+from training.settings import Precision, TrainSettings
+
+
+def parse_input_hw(text: str) -> tuple[int, int]:
+    """`256x192` -> (256, 192): rows, then columns."""
+    rows, _, columns = text.partition("x")
+    if not (rows.isdecimal() and columns.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: ROWSxCOLUMNS, such as 256x192")
+    return int(rows), int(columns)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line. Defaults are those of `TrainSettings`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "--train",
+        nargs=2,
+        type=Path,
+        action="append",
+        required=True,
+        metavar=("JSON", "DIR"),
+        help="annotations and images; may be repeated",
+    )
+    add("--val", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="chooses the best checkpoint")
+    add("--run-dir", type=Path, required=True, help="where states, checkpoints and logs go; resumed if it has a state")
+    add("--variant", default=TrainSettings.variant, choices=VARIANTS)
+    add("--position", default=TrainSettings.position, choices=get_args(Position))
+    add("--input", dest="input_hw", type=parse_input_hw, default=TrainSettings.input_hw, metavar="HxW")
+    add("--sigma", dest="heatmap_sigma", type=float, default=TrainSettings.heatmap_sigma, help="heatmap pixels")
+    add("--epochs", type=int, default=TrainSettings.epochs)
+    add("--batch-size", type=int, default=TrainSettings.batch_size)
+    add("--learning-rate", type=float, default=TrainSettings.learning_rate, help="peak")
+    add("--learning-rate-end", type=float, default=TrainSettings.learning_rate_end)
+    add("--warmup-epochs", type=float, default=TrainSettings.warmup_epochs)
+    add("--schedule", default=TrainSettings.schedule, choices=get_args(Schedule))
+    add("--clip-norm", type=float, default=TrainSettings.clip_norm, help="0: no gradient clipping")
+    add("--precision", default=TrainSettings.precision, choices=get_args(Precision))
+    add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
+    add("--workers", type=int, default=TrainSettings.workers, help="loader processes")
+    add("--seed", type=int, default=TrainSettings.seed)
+    add("--init", type=Path, default=None, metavar="CHECKPOINT", help="start from these weights")
+    add("--val-every", type=int, default=TrainSettings.val_every, metavar="EPOCHS")
+    add("--minutes-between-saves", type=float, default=TrainSettings.minutes_between_saves)
+    views = parser.add_argument_group("augmentation (0 turns one off)")
+    views.add_argument("--half-body", type=float, default=Augmentation.half_body, help="probability")
+    views.add_argument("--scale", type=float, default=Augmentation.scale, help="standard deviation and limit")
+    views.add_argument("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
+    views.add_argument("--rotation-probability", type=float, default=Augmentation.rotation_probability)
+    views.add_argument("--flip", type=float, default=Augmentation.flip, help="probability")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
+    from training.trainer import Trainer, TrainingDiverged
+
+    given = vars(build_parser().parse_args(argv))
+    augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
+    try:
+        augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
+        train_sets = tuple((Path(json), Path(images)) for json, images in given.pop("train"))
+        trainer = Trainer(
+            TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+        )
+        best = trainer.run()
+    except ValueError as error:
+        print(f"training.train: {error}", file=sys.stderr)
+        return 2
+    except TrainingDiverged as error:
+        print(f"training.train: {error}; the last good state is in {given['run_dir']}", file=sys.stderr)
+        return 1
+    print(f"best AP on {trainer.val_data.annotations_path.name} (boxes gt, no flip test): {best:.4f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
