@@ -1,0 +1,1 @@
+"""The pose service: one `PoseService` behind its protocols. Imports `model`; knows nothing of `training`."""

@@ -1,0 +1,102 @@
+"""The body of an HTTP request -> the bytes of one image and the named parameters, within limits while it streams.
+
+A raw body is the image; a multipart body has it in the field `image`. Nothing is read beyond the limits, and a body
+that comes too slowly is given up. Knows nothing of poses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.errors import InvalidParameter, SlowRequest, TooLarge, UnsupportedMedia
+
+MAX_FIELDS = 8
+MAX_FIELD_BYTES = 256 * 2**10  # of one form field other than the image: thousands of boxes
+MULTIPART_OVERHEAD_BYTES = MAX_FIELDS * (MAX_FIELD_BYTES + 4 * 2**10)
+
+
+@dataclass(frozen=True)
+class ImageBody:
+    """The bytes of the image, and the text parameters from query string and form together."""
+
+    image: bytes
+    parameters: dict[str, str]
+
+
+async def read_image_body(request: Request, *, allowed: frozenset[str], max_bytes: int, timeout_s: float) -> ImageBody:
+    """Read a request that carries one image.
+
+    Args:
+        allowed: the names of parameters that may come.
+        max_bytes: the most bytes of the image.
+        timeout_s: how long the whole body may take to arrive.
+
+    Raises UnsupportedMedia, TooLarge, SlowRequest, or InvalidParameter for an unknown or repeated parameter.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not (media_type.startswith("image/") or media_type == "multipart/form-data"):
+        raise UnsupportedMedia(
+            f"the content type is {media_type or 'missing'!r}; allowed: image/jpeg, image/png, image/webp with the "
+            "image as the body, or multipart/form-data with the image in the field 'image'"
+        )
+    try:
+        async with asyncio.timeout(timeout_s):
+            if media_type == "multipart/form-data":
+                image, fields = await _read_form(request, max_bytes)
+            else:
+                image, fields = b"".join([part async for part in _limited(request, max_bytes, max_bytes)]), []
+    except TimeoutError as error:
+        raise SlowRequest(f"the body did not arrive within {timeout_s:g} s") from error
+    return ImageBody(image, _merge([*request.query_params.multi_items(), *fields], allowed))
+
+
+async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body's parts; raises TooLarge before or as soon as they exceed `limit` bytes."""
+    message = f"the image is too large; allowed: at most {max_bytes} bytes"
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise TooLarge(message)
+    received = 0
+    async for part in request.stream():
+        received += len(part)
+        if received > limit:
+            raise TooLarge(message)
+        yield part
+
+
+async def _read_form(request: Request, max_bytes: int) -> tuple[bytes, list[tuple[str, str]]]:
+    stream = _limited(request, max_bytes + MULTIPART_OVERHEAD_BYTES, max_bytes)
+    parser = MultiPartParser(request.headers, stream, max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    # In memory throughout: the size is bounded already, and spooling to disk would block the event loop.
+    parser.spool_max_size = max_bytes + MULTIPART_OVERHEAD_BYTES
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidParameter(f"the multipart body cannot be read: {error.message}") from error
+    except KeyError as error:
+        raise InvalidParameter("the multipart body cannot be read: its content type names no boundary") from error
+    image = form.get("image")
+    if not isinstance(image, UploadFile):
+        raise InvalidParameter("the form has no file in the field 'image'")
+    try:
+        return await image.read(), [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    finally:
+        await form.close()
+
+
+def _merge(items: list[tuple[str, str]], allowed: frozenset[str]) -> dict[str, str]:
+    """Each parameter once. An unknown one is refused: a misspelt `boxes` must not silently change the answer."""
+    merged: dict[str, str] = {}
+    for name, value in items:
+        if name not in allowed:
+            raise InvalidParameter(f"unknown parameter {name!r}; allowed: {', '.join(sorted(allowed))}")
+        if name in merged:
+            raise InvalidParameter(f"parameter {name!r} is given more than once")
+        merged[name] = value
+    return merged

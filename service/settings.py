@@ -1,0 +1,48 @@
+"""Settings of the service: flags of `python -m service`, or `BTRANSPOSE_...` in the environment. Flags win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BUNDLED_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "c3a1-4.safetensors"
+
+
+class ServiceSettings(BaseSettings):
+    """Estimate human poses over HTTP."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BTRANSPOSE_",
+        frozen=True,
+        extra="forbid",
+        cli_prog_name="python -m service",
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+    )
+
+    checkpoint: Path = Field(default=BUNDLED_CHECKPOINT, description="NAME.safetensors, with NAME.json beside it")
+    device: str = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    runtime: Literal["auto", "torch"] = Field(default="auto", description="what runs the network")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="auto: bf16 where the hardware multiplies in it"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
+    http_port: int = Field(default=8000, ge=0, le=65535, description="0: any free port, named in the log")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_batch: int = Field(default=16, ge=1, le=1024, description="most persons in one run of the network")
+    max_persons: int = Field(default=100, ge=1, description="most boxes in one request")
+    max_waiting: int = Field(default=512, ge=1, description="most persons waiting; more are answered with 429")
+    max_image_bytes: int = Field(default=20 * 2**20, ge=1, description="most bytes of one picture")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, description="most pixels of one picture")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="how long a request's body may take to arrive")
+    drain_timeout_s: float = Field(default=30.0, gt=0, description="how long SIGTERM waits for requests to finish")
+
+    @model_validator(mode="after")
+    def _whole_request_fits(self) -> Self:
+        if self.max_waiting < self.max_persons:
+            raise ValueError(f"max_waiting is {self.max_waiting}; allowed: at least max_persons = {self.max_persons}")
+        return self
