@@ -163,5 +163,9 @@ def load_strictly(net: torch.nn.Module, weights: dict[str, Tensor], *, source: s
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by new content, or leave it as it was: never a half-written file."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -43,7 +43,9 @@ def warp_crop(image: Pixels, image_to_crop: Array, input_hw: tuple[int, int]) ->
     scale = affine_scale(image_to_crop)
     affine = image_to_crop
     if scale < MIN_SCALE:
-        image, affine = _average_down(image, image_to_crop, input_hw, factor=min(math.floor(1 / scale), MAX_FACTOR))
+        image, affine = _average_down(
+            image, image_to_crop, input_hw, factor=min(math.floor(1 / scale + 1e-6), MAX_FACTOR)
+        )
         if image.size == 0:
             return np.zeros((*input_hw, 3), dtype=np.uint8)
     crop = cv2.warpAffine(image, affine, (input_hw[1], input_hw[0]), flags=cv2.INTER_LINEAR)
@@ -58,7 +60,7 @@ def _average_down(
     Returns an empty image when the crop looks wholly beside it.
     """
     height, width = input_hw
-    corners = apply_affine(invert_affine(image_to_crop), [[0, 0], [width, 0], [0, height], [width, height]])
+    corners = apply_affine(invert_affine(image_to_crop), [[-1, -1], [width, -1], [-1, height], [width, height]])
     first = np.maximum(np.floor(corners.min(axis=0)).astype(int) - factor, 0)
     last = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + factor, image.shape[1::-1])
     seen = image[first[1] : max(last[1], first[1]), first[0] : max(last[0], first[0])]

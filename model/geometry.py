@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+MAX_COORDINATE = 1e6  # of a box; beyond it arithmetic, not the picture, would decide the answer
+MIN_SIZE = 1e-3  # pixels; of a box, likewise
 BOX_PADDING = 1.25  # the region cropped around a box, as a multiple of the box (HRNet, TransPose)
 
 
@@ -31,11 +33,14 @@ def box_to_region(
     Returns:
         The region's centre [2] in the image frame, and its width in image pixels (its height follows from the aspect).
 
-    Raises ValueError unless the box is four finite numbers with positive width and height.
+    Raises ValueError unless the box is four numbers up to `MAX_COORDINATE`, width and height at least `MIN_SIZE`.
     """
     box = np.asarray(box_xywh, dtype=np.float64)
-    if box.shape != (4,) or not np.isfinite(box).all() or box[2] <= 0 or box[3] <= 0:
-        raise ValueError(f"box is {box.tolist()}; allowed: finite [x, y, width, height] with positive width and height")
+    if box.shape != (4,) or not (np.abs(box) <= MAX_COORDINATE).all() or (box[2:] < MIN_SIZE).any():
+        raise ValueError(
+            f"box is {box.tolist()}; allowed: finite [x, y, width, height], numbers up to {MAX_COORDINATE:g}, "
+            f"width and height at least {MIN_SIZE:g}"
+        )
     x, y, width, height = box
     center = np.array([x + (width - 1) / 2, y + (height - 1) / 2])
     aspect = input_hw[1] / input_hw[0]

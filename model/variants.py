@@ -16,6 +16,19 @@ TOKEN_STRIDE = 2 * STEM_STRIDE  # group 2 halves once more; groups 3 and 4 keep 
 HEATMAP_STRIDE = TOKEN_STRIDE // 2  # the head's deconvolution doubles
 EXPANSION = 4  # output channels of a bottleneck per plane
 
+WHOLE_NUMBERS = (
+    "conv_planes",
+    "mhsa_planes",
+    "blocks",
+    "input_hw",
+    "mhsa_heads",
+    "model_dim",
+    "encoder_layers",
+    "encoder_heads",
+    "encoder_ff_dim",
+    "num_keypoints",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PoseConfig:
@@ -45,6 +58,17 @@ class PoseConfig:
     heatmap_sigma: float = 2.0
 
     def __post_init__(self) -> None:
+        self._check_types()
+        self._check_groups()
+        self._check_sizes()
+
+    def _check_types(self) -> None:
+        for name in WHOLE_NUMBERS:
+            value = getattr(self, name)
+            numbers = value if isinstance(value, tuple) else (value,)
+            _require(all(isinstance(number, int) for number in numbers), name, value, "whole numbers")
+
+    def _check_groups(self) -> None:
         _require(len(self.conv_planes) >= 2, "conv_planes", self.conv_planes, "at least two groups")
         _require(len(self.mhsa_planes) >= 1, "mhsa_planes", self.mhsa_planes, "at least one group")
         planes = self.conv_planes + self.mhsa_planes
@@ -55,6 +79,8 @@ class PoseConfig:
             self.blocks,
             f"one positive number for each of the {len(planes)} groups",
         )
+
+    def _check_sizes(self) -> None:
         for name, dim, heads in (
             ("mhsa_heads", min(self.mhsa_planes), self.mhsa_heads),
             ("mhsa_heads", max(self.mhsa_planes), self.mhsa_heads),
@@ -71,6 +97,7 @@ class PoseConfig:
             self.input_hw,
             f"(rows, columns), each a positive multiple of {TOKEN_STRIDE}",
         )
+        _require(self.model_dim > 0, "model_dim", self.model_dim, "at least 1")
         _require(self.encoder_layers > 0, "encoder_layers", self.encoder_layers, "at least 1")
         _require(self.encoder_ff_dim > 0, "encoder_ff_dim", self.encoder_ff_dim, "at least 1")
         _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")

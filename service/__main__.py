@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from importlib.metadata import version
 
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"python -m service: {error}", file=sys.stderr)
         return 2
+    # uvicorn stops gracefully on SIGTERM and then raises it again, for whoever was there before; an orderly stop is no
+    # failure, so nobody is.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         create_app(service, version=version("btranspose"), body_timeout_s=settings.body_timeout_s),
         host=settings.host,

@@ -18,6 +18,7 @@ import numpy as np
 
 from model.checkpoint import CheckpointCard
 from model.estimator import Keypoints, PersonCrop, crop_person, keypoints_to_image, pose_score
+from model.geometry import MAX_COORDINATE, MIN_SIZE
 from model.skeleton import KEYPOINT_NAMES, LIMBS
 from service.engine import Engine
 from service.errors import InvalidParameter, PoseServiceError, Unavailable
@@ -26,7 +27,6 @@ from service.images import ImageLimits, decode_image
 Box = tuple[float, float, float, float]
 
 DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
-MAX_COORDINATE = 1e6  # of a box; beyond it arithmetic, not the picture, would decide the answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,8 +145,10 @@ class PoseService:
         for number, box in enumerate(boxes):
             if not all(math.isfinite(value) for value in box):
                 raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: finite numbers [x, y, w, h]")
-            if box[2] <= 0 or box[3] <= 0:
-                raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: w and h above 0")
+            if box[2] < MIN_SIZE or box[3] < MIN_SIZE:
+                raise InvalidParameter(
+                    f"boxes[{number}] is {list(box)}; allowed: w and h above 0 (at least {MIN_SIZE:g})"
+                )
             if max(map(abs, box)) > MAX_COORDINATE:
                 raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: numbers up to {MAX_COORDINATE:g}")
 

@@ -81,10 +81,10 @@ async def _read_form(request: Request, max_bytes: int) -> tuple[bytes, list[tupl
         raise InvalidParameter(f"the multipart body cannot be read: {error.message}") from error
     except KeyError as error:
         raise InvalidParameter("the multipart body cannot be read: its content type names no boundary") from error
-    image = form.get("image")
-    if not isinstance(image, UploadFile):
-        raise InvalidParameter("the form has no file in the field 'image'")
     try:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise InvalidParameter("the form has no file in the field 'image'")
         return await image.read(), [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     finally:
         await form.close()

@@ -66,9 +66,16 @@ def read_persons(annotations_path: Path, images_dir: Path, *, name: str | None =
         raise AnnotationError(f"{annotations_path} needs `images` and `annotations` at its top level")
     if not images_dir.is_dir():
         raise AnnotationError(f"image folder {images_dir} does not exist")
-    images = {image["id"]: image for image in content["images"]}
+    if not all(isinstance(content[key], list) for key in ("images", "annotations")):
+        raise AnnotationError(f"{annotations_path} needs lists as `images` and `annotations`")
+    try:
+        images = {image["id"]: image for image in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise AnnotationError(f"{annotations_path}: images: {error!r}") from error
     persons = []
-    for annotation in content["annotations"]:
+    for number, annotation in enumerate(content["annotations"]):
+        if not isinstance(annotation, dict):
+            raise AnnotationError(f"{annotations_path}: annotation number {number} is a {type(annotation).__name__}")
         try:
             person = _read_person(annotation, images, images_dir)
         except (KeyError, TypeError, ValueError) as error:
@@ -86,6 +93,8 @@ def _read_person(annotation: dict[str, Any], images: dict[int, dict[str, Any]], 
         return None
     if keypoints.size != 3 * NUM_KEYPOINTS:
         raise ValueError(f"keypoints has {keypoints.size} numbers; allowed: {3 * NUM_KEYPOINTS}")
+    if not np.isfinite(keypoints).all() or not np.isfinite(np.asarray(annotation["bbox"], dtype=np.float64)).all():
+        raise ValueError("keypoints or bbox has a number that is not finite")
     keypoints = keypoints.reshape(NUM_KEYPOINTS, 3)
     labelled = keypoints[:, 2] > 0
     image = images[annotation["image_id"]]

@@ -34,7 +34,9 @@ def score_results(results: list[dict[str, Any]], annotations_path: Path) -> dict
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    read_json(annotations_path)  # for a clear error before pycocotools' own
+    content = read_json(annotations_path)
+    if not isinstance(content, dict):
+        raise AnnotationError(f"{annotations_path} is a {type(content).__name__}; allowed: COCO annotations")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations_path))
         _check_results(results, set(truth.getImgIds()), annotations_path)
@@ -55,9 +57,14 @@ def _check_results(results: list[dict[str, Any]], image_ids: set[int], annotatio
     if not isinstance(results, list):
         raise AnnotationError(f"results are a {type(results).__name__}; allowed: a list of COCO keypoint results")
     for number, result in enumerate(results):
+        if not isinstance(result, dict):
+            raise AnnotationError(f"result {number} is a {type(result).__name__}; allowed: a COCO keypoint result")
         missing = {"image_id", "category_id", "keypoints", "score"} - result.keys()
         if missing:
             raise AnnotationError(f"result {number} lacks {', '.join(sorted(missing))}")
+        keypoints = result["keypoints"]
+        if not isinstance(keypoints, list) or not all(isinstance(value, int | float) for value in keypoints):
+            raise AnnotationError(f"result {number} has keypoints that are not a list of numbers")
         if len(result["keypoints"]) != 3 * len(OKS_SIGMAS):
             raise AnnotationError(
                 f"result {number} has {len(result['keypoints'])} keypoint numbers; allowed: {3 * len(OKS_SIGMAS)}"

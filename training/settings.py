@@ -28,6 +28,7 @@ class TrainSettings:
     position: Literal["relative", "absolute"] = "relative"
     input_hw: tuple[int, int] = (256, 192)
     heatmap_sigma: float = 2.0
+    dropout: float = 0.1
     epochs: int = 230
     batch_size: int = 16
     learning_rate: float = 1e-4

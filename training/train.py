@@ -56,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--position", default=TrainSettings.position, choices=get_args(Position))
     add("--input", dest="input_hw", type=parse_input_hw, default=TrainSettings.input_hw, metavar="HxW")
     add("--sigma", dest="heatmap_sigma", type=float, default=TrainSettings.heatmap_sigma, help="heatmap pixels")
+    add("--dropout", type=float, default=TrainSettings.dropout, help="of the encoder")
     add("--epochs", type=int, default=TrainSettings.epochs)
     add("--batch-size", type=int, default=TrainSettings.batch_size)
     add("--learning-rate", type=float, default=TrainSettings.learning_rate, help="peak")

@@ -59,6 +59,7 @@ class Trainer:
             position=settings.position,
             input_hw=settings.input_hw,
             heatmap_sigma=settings.heatmap_sigma,
+            dropout=settings.dropout,
         )
         torch.manual_seed(settings.seed)
         net = BTranspose(self.config)
@@ -118,7 +119,7 @@ class Trainer:
             if self.step % 50 == 0:
                 writer.add_scalar("train/loss", losses[-1], self.step)
                 writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
-            if time.monotonic() - saved > 60 * settings.minutes_between_saves:
+            if self.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
                 self._save()
                 saved = time.monotonic()
         seconds = time.monotonic() - started
@@ -198,11 +199,20 @@ class Trainer:
         }
 
     def _save(self) -> None:
-        save_run(self.last_path, self.net, self.optimizer, {"step": self.step, "best_ap": self.best_ap})
+        facts = {"step": self.step, "best_ap": self.best_ap, "settings": self.settings.to_json()}
+        save_run(self.last_path, self.net, self.optimizer, facts)
 
     def _resume(self) -> None:
         facts = load_run(self.last_path, self.net, self.optimizer)
         self.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
+        before = facts.get("settings", {})
+        changed = [
+            f"{name}: {before.get(name)} -> {value}"
+            for name, value in self.settings.to_json().items()
+            if name != "run_dir" and before.get(name) != value
+        ]
+        if changed:
+            tqdm.write("resumed with other settings than before: " + "; ".join(changed))
 
     def _describe(self) -> None:
         settings = self.settings

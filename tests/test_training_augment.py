@@ -1,0 +1,201 @@
+import math
+
+import numpy as np
+import pytest
+from drawings import JOINT_COLORS, draw_joints, figure_points
+
+from model.crop import warp_crop
+from model.geometry import affine_scale, apply_affine
+from model.skeleton import FLIP_ORDER, LOWER_BODY, NUM_KEYPOINTS, UPPER_BODY
+from training.augment import Augmentation, View, plain_view, random_view
+
+INPUT_HW = (256, 192)
+BOX = np.array([120.0, 60.0, 150.0, 280.0])
+POINTS = figure_points(BOX)
+ALL = np.ones(NUM_KEYPOINTS, dtype=bool)
+OFF = {"half_body": 0.0, "scale": 0.0, "rotation_degrees": 0.0, "rotation_probability": 0.0, "flip": 0.0}
+
+
+def look(seed=0, *, labelled=ALL, points=POINTS, **strengths):
+    """A random view with only the named augmentations on."""
+    augmentation = Augmentation(**(OFF | strengths))
+    return random_view(BOX, points, labelled, INPUT_HW, augmentation, np.random.default_rng(seed))
+
+
+def angle_degrees(view):
+    """Clockwise turn of an unmirrored view."""
+    return math.degrees(math.atan2(view.image_to_crop[1, 0], view.image_to_crop[0, 0]))
+
+
+def pairwise(points):
+    return np.linalg.norm(points[:, None] - points[None], axis=-1)
+
+
+PLAIN = plain_view(BOX, INPUT_HW)
+PLAIN_SCALE = affine_scale(PLAIN.image_to_crop)
+
+
+def test_with_everything_off_the_view_is_that_of_evaluation():
+    for seed in range(10):
+        view = look(seed)
+        assert not view.flip
+        assert np.array_equal(view.image_to_crop, PLAIN.image_to_crop)
+
+
+def test_the_plain_view_shows_the_whole_box_upright():
+    assert angle_degrees(PLAIN) == 0
+    points = PLAIN.points(POINTS)
+    assert ((points > 0) & (points < [191, 255])).all()
+    assert PLAIN.labelled(ALL) is ALL
+
+
+@pytest.mark.parametrize(
+    "strengths",
+    [{}, {"flip": 1.0}, {"scale": 0.35}, {"rotation_degrees": 45.0, "rotation_probability": 1.0}, {"half_body": 1.0}],
+    ids=["plain", "flip", "scale", "rotation", "half body"],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_each_joint_is_where_its_colour_is(strengths, seed):
+    image = np.zeros((400, 400, 3), dtype=np.uint8)
+    draw_joints(image, POINTS, radius=3)
+    view = look(seed, **strengths)
+    crop = warp_crop(image, view.image_to_crop, INPUT_HW)
+    points = view.points(np.rint(POINTS))
+    colors = np.array(JOINT_COLORS)[list(FLIP_ORDER)] if view.flip else np.array(JOINT_COLORS)
+    seen = 0
+    for (x, y), color in zip(np.rint(points).astype(int), colors, strict=True):
+        if 0 <= x < 192 and 0 <= y < 256:
+            assert np.abs(crop[y, x].astype(int) - color).max() < 60
+            seen += 1
+    assert seen >= 5
+
+
+def test_flipping_mirrors_the_points_and_swaps_left_and_right():
+    view = look(flip=1.0)
+    assert view.flip
+    expected = PLAIN.points(POINTS)[list(FLIP_ORDER)] * [-1, 1] + [191, 0]
+    np.testing.assert_allclose(view.points(POINTS), expected, atol=1e-9)
+
+
+def test_flipping_swaps_which_joints_are_labelled():
+    left_wrist_only = np.arange(NUM_KEYPOINTS) == 9
+    assert np.flatnonzero(look(flip=1.0).labelled(left_wrist_only)).tolist() == [10]
+    assert np.flatnonzero(look(flip=0.0).labelled(left_wrist_only)).tolist() == [9]
+
+
+def test_flipping_twice_restores_the_order():
+    view = View(np.eye(2, 3), flip=True)
+    assert np.array_equal(view.points(view.points(POINTS)), POINTS)
+
+
+def test_about_half_of_the_views_are_flipped():
+    assert 70 < sum(look(seed, flip=0.5).flip for seed in range(200)) < 130
+
+
+def test_rotation_turns_around_the_centre_of_the_box_and_keeps_distances():
+    center = BOX[:2] + (BOX[2:] - 1) / 2
+    angles = set()
+    for seed in range(20):
+        view = look(seed, rotation_degrees=45.0, rotation_probability=1.0)
+        np.testing.assert_allclose(pairwise(view.points(POINTS)), pairwise(POINTS) * PLAIN_SCALE, atol=1e-9)
+        np.testing.assert_allclose(apply_affine(view.image_to_crop, center), [95.5, 127.5], atol=1e-9)
+        angles.add(round(angle_degrees(view), 6))
+    assert len(angles) > 15
+
+
+def test_rotation_is_cut_at_twice_its_deviation():
+    angles = [angle_degrees(look(seed, rotation_degrees=20.0, rotation_probability=1.0)) for seed in range(300)]
+    assert np.abs(angles).max() == pytest.approx(40)
+    assert min(angles) < 0 < max(angles)
+    assert 15 < np.std(angles) < 22
+
+
+def test_rotation_happens_with_its_probability():
+    turned = [angle_degrees(look(seed, rotation_degrees=45.0, rotation_probability=0.6)) != 0 for seed in range(200)]
+    assert 95 < sum(turned) < 145
+
+
+def test_scale_stays_within_its_bounds_and_reaches_both():
+    factors = [PLAIN_SCALE / affine_scale(look(seed, scale=0.35).image_to_crop) for seed in range(200)]
+    assert min(factors) == pytest.approx(0.65)
+    assert max(factors) == pytest.approx(1.35)
+    assert len({round(factor, 6) for factor in factors}) > 100
+
+
+def test_scale_keeps_the_centre_and_the_angle():
+    view = look(3, scale=0.35)
+    assert angle_degrees(view) == 0
+    center = BOX[:2] + (BOX[2:] - 1) / 2
+    np.testing.assert_allclose(apply_affine(view.image_to_crop, center), [95.5, 127.5], atol=1e-9)
+
+
+def halves_shown(view):
+    """Which halves of the body the view is centred on: the one whose joints' middle is the crop's."""
+    shown = []
+    for name, half in (("upper", UPPER_BODY), ("lower", LOWER_BODY)):
+        points = view.points(POINTS)[list(half)]
+        if np.allclose((points.min(axis=0) + points.max(axis=0)) / 2, [95.5, 127.5], atol=1e-6):
+            assert ((points > 0) & (points < [191, 255])).all()
+            shown.append(name)
+    return shown
+
+
+def test_a_half_body_is_one_half_with_all_its_joints():
+    shown = [halves_shown(look(seed, half_body=1.0)) for seed in range(100)]
+    assert {len(halves) for halves in shown} == {1}
+    assert 55 < sum(halves == ["upper"] for halves in shown) < 85  # about 69 %, as in the recipe
+
+
+def test_a_half_body_is_padded_by_half():
+    view = look(1, half_body=1.0)
+    half = UPPER_BODY if halves_shown(view) == ["upper"] else LOWER_BODY
+    width, height = np.ptp(POINTS[list(half)], axis=0) + 1
+    assert affine_scale(view.image_to_crop) == pytest.approx(192 / (1.5 * max(width, height * 192 / 256)))
+
+
+@pytest.mark.parametrize("labelled_joints", [range(8), range(3)])
+def test_persons_with_few_labelled_joints_are_never_halved(labelled_joints):
+    labelled = np.isin(np.arange(NUM_KEYPOINTS), labelled_joints)
+    for seed in range(20):
+        assert np.array_equal(look(seed, labelled=labelled, half_body=1.0).image_to_crop, PLAIN.image_to_crop)
+
+
+def test_a_half_with_fewer_than_three_joints_is_not_used():
+    labelled = np.isin(np.arange(NUM_KEYPOINTS), [*UPPER_BODY, 11, 12])
+    shown = [halves_shown(look(seed, labelled=labelled, half_body=1.0)) for seed in range(40)]
+    assert shown.count(["upper"]) > 15
+    assert shown.count([]) > 5  # the lower half was drawn, and the view stayed whole
+    assert len(shown) == shown.count(["upper"]) + shown.count([])
+
+
+def test_a_half_whose_joints_lie_on_a_line_is_not_used():
+    points = POINTS.copy()
+    points[:, 0] = 150.0
+    assert np.array_equal(look(points=points, half_body=1.0).image_to_crop, PLAIN.image_to_crop)
+
+
+def test_the_generator_decides_everything():
+    def views(seed):
+        rng = np.random.default_rng(seed)
+        return [random_view(BOX, POINTS, ALL, INPUT_HW, Augmentation(), rng).image_to_crop for _ in range(5)]
+
+    assert np.array_equal(views(1), views(1))
+    assert not np.array_equal(views(1), views(2))
+    assert len({view.tobytes() for view in views(1)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("half_body", 1.1, "a probability"),
+        ("rotation_probability", -0.1, "a probability"),
+        ("flip", math.nan, "a probability"),
+        ("scale", 1.0, r"in \[0, 1\)"),
+        ("scale", -0.1, r"in \[0, 1\)"),
+        ("rotation_degrees", 91.0, r"0\.\.90"),
+        ("rotation_degrees", math.nan, r"0\.\.90"),
+    ],
+)
+def test_impossible_strengths_are_refused(field, value, allowed):
+    with pytest.raises(ValueError, match=f"{field} is {value}; allowed: {allowed}"):
+        Augmentation(**{field: value})

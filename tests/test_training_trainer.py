@@ -1,0 +1,301 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from drawings import TINY_HW, draw_coco, lively_network, tiny_config
+from safetensors.torch import load_file
+
+from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from model.variants import VARIANTS
+from training.augment import Augmentation
+from training.coco import AnnotationError
+from training.run_state import load_run, save_run
+from training.settings import TrainSettings
+from training.trainer import Trainer, TrainingDiverged
+
+pytestmark = pytest.mark.usefixtures("tiny_variant")
+
+
+@pytest.fixture
+def tiny_variant(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    return draw_coco(tmp_path_factory.mktemp("coco"), persons=12)
+
+
+@pytest.fixture
+def settings(drawn, tmp_path):
+    """12 persons in batches of 4: 3 steps an epoch."""
+    return TrainSettings(
+        run_dir=tmp_path / "run",
+        train_sets=(drawn,),
+        val_set=drawn,
+        variant="tiny",
+        input_hw=TINY_HW,
+        heatmap_sigma=1.5,
+        epochs=2,
+        batch_size=4,
+        learning_rate=1e-3,
+        warmup_epochs=0.5,
+        precision="fp32",
+        device="cpu",
+        workers=0,
+        seed=7,
+    )
+
+
+class WatchedTrainer(Trainer):
+    """Notes the loss of every step, and is cut off before step `stop_at`."""
+
+    def __init__(self, settings, stop_at=None):
+        super().__init__(settings)
+        self.losses = {}
+        self.stop_at = stop_at
+
+    def train_step(self, example):
+        step = self.step
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        self.losses[step] = super().train_step(example)
+        return self.losses[step]
+
+
+class CutOffWhileValidating(Trainer):
+    """Is cut off in the validation after the epoch with this number, counted from 0."""
+
+    def __init__(self, settings, epoch):
+        super().__init__(settings)
+        self.stop_epoch = epoch
+
+    def _validate(self, epoch, writer):
+        if epoch == self.stop_epoch:
+            raise KeyboardInterrupt
+        return super()._validate(epoch, writer)
+
+
+def log_lines(settings):
+    return [json.loads(line) for line in (settings.run_dir / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_its_settings_state_best_checkpoint_and_log(settings):
+    best_ap = Trainer(settings).run()
+    names = {path.name for path in settings.run_dir.iterdir()}
+    assert names == {"settings.json", "last.safetensors", "best.safetensors", "best.json", "log.jsonl", "tensorboard"}
+    assert json.loads((settings.run_dir / "settings.json").read_text()) == settings.to_json()
+    assert [line["epoch"] for line in log_lines(settings)] == [1, 2]
+    assert all(line["loss"] > 0 and 0 <= line["val_AP"] <= 1 for line in log_lines(settings))
+    assert best_ap == max(line["val_AP"] for line in log_lines(settings))
+
+
+def test_the_best_checkpoint_loads_and_says_how_it_came_about(settings, drawn):
+    Trainer(settings).run()
+    net, card = load_checkpoint(settings.run_dir / "best.safetensors")
+    assert net.config == tiny_config()
+    assert card.training["data"] == [{"annotations": "/".join(drawn[0].parts[-3:]), "photographs": 6, "persons": 12}]
+    assert card.training["epochs"] == 1
+    assert card.training["epochs_planned"] == 2
+    assert card.training["initialised_from"] is None
+    assert str(settings.run_dir) not in (settings.run_dir / "best.json").read_text()
+
+
+def test_validation_can_be_rarer_but_never_misses_the_last_epoch(settings):
+    Trainer(dataclasses.replace(settings, epochs=3, val_every=2)).run()
+    assert ["val_AP" in line for line in log_lines(settings)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "minutes_between_saves", "resumes_at"),
+    [(4, 0.0, 4), (5, 1e9, 3), (6, 1e9, 6)],
+    ids=["within an epoch", "back to the last save", "between epochs"],
+)
+def test_a_run_that_was_cut_off_takes_exactly_the_steps_it_would_have_taken(
+    settings, tmp_path, stop_at, minutes_between_saves, resumes_at
+):
+    settings = dataclasses.replace(settings, epochs=3, minutes_between_saves=minutes_between_saves)
+    whole = WatchedTrainer(dataclasses.replace(settings, run_dir=tmp_path / "whole"))
+    whole.run()
+    assert list(whole.losses) == list(range(9))
+
+    first = WatchedTrainer(settings, stop_at=stop_at)
+    with pytest.raises(KeyboardInterrupt):
+        first.run()
+    second = WatchedTrainer(settings)
+    second.run()
+    assert list(second.losses) == list(range(resumes_at, 9))
+    assert first.losses | second.losses == whole.losses
+    for name in ("last.safetensors", "best.safetensors"):
+        got, expected = load_file(settings.run_dir / name), load_file(tmp_path / "whole" / name)
+        assert got.keys() == expected.keys()
+        assert all(torch.equal(tensor, expected[key]) for key, tensor in got.items())
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_that_was_cut_off_while_validating_validates_again(settings, epoch):
+    settings = dataclasses.replace(settings, minutes_between_saves=0.0)
+    with pytest.raises(KeyboardInterrupt):
+        CutOffWhileValidating(settings, epoch).run()
+    best_ap = Trainer(settings).run()
+    assert best_ap == max(line["val_AP"] for line in log_lines(settings)) >= 0
+    assert [line["epoch"] for line in log_lines(settings)] == [1, 2]
+    load_checkpoint(settings.run_dir / "best.safetensors")
+
+
+def test_a_finished_run_is_not_trained_further(settings):
+    best_ap = Trainer(settings).run()
+    state = (settings.run_dir / "last.safetensors").read_bytes()
+    again = WatchedTrainer(settings)
+    assert again.run() == best_ap
+    assert again.losses == {}
+    assert (settings.run_dir / "last.safetensors").read_bytes() == state
+    assert len(log_lines(settings)) == 2
+
+
+def test_a_run_that_goes_on_with_other_settings_says_so(settings, capsys):
+    Trainer(settings).run()
+    capsys.readouterr()
+    Trainer(settings).run()
+    assert "other settings" not in capsys.readouterr().out
+    Trainer(dataclasses.replace(settings, clip_norm=2.0)).run()
+    assert "resumed with other settings than before: clip_norm: 0.0 -> 2.0" in capsys.readouterr().out
+
+
+def test_the_seed_decides_the_weights(settings):
+    def start(seed):
+        return Trainer(dataclasses.replace(settings, seed=seed)).net.state_dict()
+
+    assert all(torch.equal(weight, start(7)[name]) for name, weight in start(7).items())
+    assert not torch.equal(start(7)["backbone.stem.conv.weight"], start(8)["backbone.stem.conv.weight"])
+
+
+def first_batch(trainer):
+    return next(iter(trainer._loader(0, 0)))
+
+
+def test_a_loss_that_is_not_finite_stops_training_before_the_weights_change(settings):
+    trainer = Trainer(settings)
+    with torch.no_grad():
+        trainer.net.head.heatmaps.bias[0] = float("nan")
+    before = trainer.net.backbone.reduce.weight.clone()
+    with pytest.raises(TrainingDiverged, match="the loss is nan at step 0"):
+        trainer.train_step(first_batch(trainer))
+    assert trainer.step == 0
+    assert torch.equal(trainer.net.backbone.reduce.weight, before)
+
+
+def test_one_batch_is_learned_by_heart(settings):
+    calm = dataclasses.replace(settings, epochs=1000, learning_rate=3e-3, warmup_epochs=0.0, dropout=0.0)
+    trainer = Trainer(calm)
+    batch = first_batch(trainer)
+    losses = [trainer.train_step(batch) for _ in range(80)]
+    assert losses[-1] < losses[0] / 10
+
+
+def test_clipping_limits_the_step(settings):
+    """Adam does not care about the length of all gradients together, so look at the gradients themselves."""
+    trainer = Trainer(dataclasses.replace(settings, clip_norm=1e-4))
+    trainer.train_step(first_batch(trainer))
+    norm = torch.stack([p.grad.norm() for p in trainer.net.parameters() if p.grad is not None]).norm()
+    assert norm.item() == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_the_learning_rate_of_a_step_is_that_of_the_schedule(settings):
+    trainer = Trainer(dataclasses.replace(settings, warmup_epochs=1.0))
+    batch = first_batch(trainer)
+    rates = []
+    for _ in range(6):
+        trainer.train_step(batch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[:3] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3])
+    assert rates[3] == pytest.approx(1e-3)
+    assert rates[3] > rates[4] > rates[5] > 1e-5
+
+
+def test_a_run_starts_from_a_checkpoint_of_another_crop_size(settings, tmp_path):
+    path = tmp_path / "large.safetensors"
+    save_checkpoint(path, lively_network(tiny_config(input_hw=(128, 96))), training={"task": "drawn"})
+    trainer = Trainer(dataclasses.replace(settings, init=path))
+    expected, _ = load_checkpoint(path, input_hw=TINY_HW)
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(trainer.net.state_dict()[name], weight), name
+    assert trainer._provenance(1)["initialised_from"] == {"task": "drawn"}
+    trainer.train_step(first_batch(trainer))
+
+
+def test_a_checkpoint_of_another_variant_is_no_start(settings, tmp_path):
+    path = tmp_path / "other.safetensors"
+    save_checkpoint(path, lively_network(tiny_config(model_dim=64)), training={})
+    with pytest.raises(CheckpointError, match=r"other\.safetensors does not fit the network"):
+        Trainer(dataclasses.replace(settings, init=path))
+
+
+def test_the_state_of_another_variant_is_refused(settings, monkeypatch):
+    Trainer(settings).run()
+    monkeypatch.setitem(VARIANTS, "tiny", tiny_config(model_dim=64))
+    with pytest.raises(CheckpointError, match=r"last\.safetensors does not fit the network"):
+        Trainer(settings).run()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", bytes(200)])
+def test_a_damaged_state_is_refused(settings, content):
+    settings.run_dir.mkdir()
+    (settings.run_dir / "last.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.safetensors is not the state of a training run"):
+        Trainer(settings).run()
+
+
+def test_weights_alone_are_not_a_state(settings):
+    settings.run_dir.mkdir()
+    save_checkpoint(settings.run_dir / "last.safetensors", lively_network(tiny_config()), training={})
+    with pytest.raises(CheckpointError, match="is not the state of a training run"):
+        Trainer(settings).run()
+
+
+def test_a_state_keeps_weights_moments_and_facts(settings, tmp_path):
+    one, other = Trainer(settings), Trainer(dataclasses.replace(settings, seed=8))
+    one.train_step(first_batch(one))
+    save_run(tmp_path / "state.safetensors", one.net, one.optimizer, {"step": 1})
+    assert load_run(tmp_path / "state.safetensors", other.net, other.optimizer) == {"step": 1}
+    for name, weight in one.net.state_dict().items():
+        assert torch.equal(weight, other.net.state_dict()[name]), name
+    left, right = one.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
+    assert left.keys() == right.keys()
+    for number, moments in left.items():
+        assert all(torch.equal(torch.as_tensor(moment), right[number][name]) for name, moment in moments.items())
+    assert "optimizer.0.exp_avg_sq" in load_file(tmp_path / "state.safetensors")
+
+
+def test_several_training_sets_are_joined(settings, drawn):
+    trainer = Trainer(dataclasses.replace(settings, train_sets=(drawn, drawn), val_set=drawn))
+    assert len(trainer.persons) == 24
+    assert trainer.steps_per_epoch == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 13}, "batch_size is 13"),
+        ({"variant": "c9"}, "variant is 'c9'"),
+        ({"input_hw": (60, 44)}, "input_hw is"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"precision": "fp8"}, "precision is 'fp8'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_the_first_step(settings, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Trainer(dataclasses.replace(settings, **changes))
+
+
+def test_missing_annotations_are_refused_before_the_first_step(settings, tmp_path):
+    with pytest.raises(AnnotationError, match=r"cannot read .*none\.json"):
+        Trainer(dataclasses.replace(settings, val_set=(tmp_path / "none.json", tmp_path)))
+    assert not settings.run_dir.exists()
+
+
+def test_augmentation_reaches_the_examples(settings):
+    still = Augmentation(half_body=0.0, scale=0.0, rotation_degrees=0.0, rotation_probability=0.0, flip=0.0)
+    moved, plain = Trainer(settings), Trainer(dataclasses.replace(settings, augmentation=still))
+    assert not torch.equal(first_batch(moved)[0], first_batch(plain)[0])
