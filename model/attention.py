@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.positions import resample_table
-from model.resnet import Shortcut
+from model.resnet import Shortcut, zero_norm
 from model.variants import EXPANSION, Position
 
 # Up to this many tokens the fused CPU kernel takes longer in bf16 than the plain products (about twice, with backward).
@@ -156,7 +156,7 @@ class AttentionBottleneck(nn.Module):
         self.attention = MHSA2d(planes, heads, tokens_hw, position)
         self.norm2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, out_channels, kernel_size=1, bias=False)
-        self.norm3 = nn.BatchNorm2d(out_channels)
+        self.norm3 = zero_norm(out_channels)
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = (
             Shortcut(in_channels, out_channels, bias=position == "absolute")

@@ -30,6 +30,17 @@ class Shortcut(nn.Sequential):
         self.norm = nn.BatchNorm2d(out_channels)
 
 
+def zero_norm(channels: int) -> nn.BatchNorm2d:
+    """The last norm of a residual branch, starting at zero: a fresh bottleneck passes its shortcut on.
+
+    From random weights this decides whether training gets anywhere: random branches are noise, which the network
+    first learns to silence, the image with it.
+    """
+    norm = nn.BatchNorm2d(channels)
+    nn.init.zeros_(norm.weight)
+    return norm
+
+
 class ConvBottleneck(nn.Module):
     """1x1 -> 3x3 -> 1x1 with a shortcut: [B, in_channels, H, W] -> [B, 4 * planes, H/stride, W/stride].
 
@@ -44,7 +55,7 @@ class ConvBottleneck(nn.Module):
         self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, out_channels, kernel_size=1, bias=False)
-        self.norm3 = nn.BatchNorm2d(out_channels)
+        self.norm3 = zero_norm(out_channels)
         self.relu = nn.ReLU(inplace=True)
         changes_shape = stride != 1 or in_channels != out_channels
         self.shortcut = Shortcut(in_channels, out_channels, stride=stride) if changes_shape else nn.Identity()

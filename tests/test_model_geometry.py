@@ -134,8 +134,6 @@ def test_points_are_mapped_in_any_number_of_dimensions():
 )
 def test_an_impossible_box_is_refused(box):
     with pytest.raises(ValueError, match=r"box is .*; allowed: finite \[x, y, width, height\], numbers up to"):
-        ValueError, match=r"box is .*; allowed: finite \[x, y, width, height\], numbers up to 1e\+06, width and height"
-    ):
         box_to_affine(box, INPUT_HW)
 
 
