@@ -68,7 +68,11 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
     _add_error_handlers(app)
 
     @app.post(
-        "/pose", tags=["pose"], openapi_extra=IMAGE_BODY_OPENAPI, responses=_problems(400, 413, 415, 422, 429, 503)
+        "/pose",
+        tags=["pose"],
+        summary="Keypoints of each person",
+        openapi_extra=IMAGE_BODY_OPENAPI,
+        responses=_problems(400, 408, 413, 415, 422, 429, 500, 503),
     )
     async def pose(request: Request) -> PosesBody:
         """The keypoints of each person in a picture (JPEG, PNG or WebP; EXIF orientation is applied)."""
@@ -87,17 +91,17 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
         )
         return PosesBody.of(result)
 
-    @app.get("/model", tags=["model"])
+    @app.get("/model", summary="What is being served", tags=["model"])
     async def model() -> ModelBody:
         """What is being served."""
         return ModelBody.of(service.info)
 
-    @app.get("/healthz", tags=["health"])
+    @app.get("/healthz", summary="Is the process alive?", tags=["health"])
     async def healthz() -> HealthBody:
         """200 while the process answers; says nothing of the network."""
         return HealthBody(status="alive")
 
-    @app.get("/readyz", tags=["health"], responses=_problems(503))
+    @app.get("/readyz", summary="Are pictures taken?", tags=["health"], responses=_problems(503))
     async def readyz() -> HealthBody:
         """200 when pictures are taken; 503, with the reason, while warming up, failing or shutting down."""
         if service.not_ready_because is not None:
