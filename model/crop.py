@@ -67,9 +67,9 @@ def _average_down(
     if seen.size == 0:
         return seen, image_to_crop
     missing_rows, missing_columns = (-seen.shape[0]) % factor, (-seen.shape[1]) % factor
-    seen = cv2.copyMakeBorder(seen, 0, missing_rows, 0, missing_columns, cv2.BORDER_CONSTANT).astype(
-        np.uint8, copy=False
-    )
+    if missing_rows or missing_columns:
+        padded = cv2.copyMakeBorder(seen, 0, missing_rows, 0, missing_columns, cv2.BORDER_CONSTANT)
+        seen = np.asarray(padded, dtype=np.uint8)
     small_hw = seen.shape[0] // factor, seen.shape[1] // factor
     small = cv2.resize(seen, (small_hw[1], small_hw[0]), interpolation=cv2.INTER_AREA)
     # A small pixel's centre p lies at factor * p + (factor - 1) / 2 of the part that was seen.

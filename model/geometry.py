@@ -47,6 +47,15 @@ def box_to_region(
     return center, float(max(width, height * aspect) * padding)
 
 
+def clip_box(box_xywh: npt.ArrayLike, width: int, height: int) -> Array:
+    """The part of a box [4] that lies in an image of `width` x `height` pixels; no area if there is none."""
+    x, y, w, h = np.asarray(box_xywh, dtype=np.float64)
+    left, top = max(x, 0.0), max(y, 0.0)
+    # Sizes are cut, not computed anew: a box that lies inside keeps its own to the last digit.
+    inside_w, inside_h = min(w - (left - x), width - left), min(h - (top - y), height - top)
+    return np.array([left, top, max(inside_w, 0.0), max(inside_h, 0.0)])
+
+
 def region_to_affine(
     center_image: npt.ArrayLike,
     width_image: float,

@@ -14,6 +14,7 @@ from pydantic_settings import CliApp
 from model.checkpoint import load_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
+from model.skeleton import NUM_KEYPOINTS
 from service.core import ModelInfo, PoseService
 from service.engine import Engine
 from service.http_api import create_app
@@ -39,6 +40,8 @@ def build_service(settings: ServiceSettings) -> PoseService:
         device=str(device),
         precision=str(dtype).removeprefix("torch."),
     )
+    if net.config.num_keypoints != NUM_KEYPOINTS:
+        raise ValueError(f"{settings.checkpoint} has {net.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
     log.info("serving %s (%s, %s, %s)", info.label, settings.checkpoint.name, info.device, info.precision)
     return PoseService(
         Engine(estimator, max_batch=settings.max_batch, max_waiting=settings.max_waiting),
@@ -46,6 +49,7 @@ def build_service(settings: ServiceSettings) -> PoseService:
         info=info,
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
+        max_requests=settings.max_requests,
     )
 
 
@@ -55,8 +59,8 @@ def read_settings(argv: list[str] | None = None) -> ServiceSettings:
         return CliApp.run(ServiceSettings, cli_args=argv)
     except ValidationError as error:
         for wrong in error.errors():
-            name = ".".join(map(str, wrong["loc"])) or "settings"
-            print(f"python -m service: {name}: {wrong['msg']} (given: {wrong['input']!r})", file=sys.stderr)
+            where = f"{'.'.join(map(str, wrong['loc']))} is {wrong['input']!r}: " if wrong["loc"] else ""
+            print(f"python -m service: {where}{wrong['msg'].removeprefix('Value error, ')}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.checkpoint import CheckpointCard
 from model.estimator import Keypoints, PersonCrop, crop_person, keypoints_to_image, pose_score
-from model.geometry import MAX_COORDINATE, MIN_SIZE
+from model.geometry import MAX_COORDINATE, MIN_SIZE, clip_box
 from model.skeleton import KEYPOINT_NAMES, LIMBS
 from service.engine import Engine
-from service.errors import InvalidParameter, PoseServiceError, Unavailable
+from service.errors import EngineFailed, InvalidParameter, Overloaded, Unavailable
 from service.images import ImageLimits, decode_image
 
 Box = tuple[float, float, float, float]
 
+MAX_DECODERS = 4  # each may hold a whole decoded picture
+MAX_LOOKS = 4  # times the largest picture: what the crops of one request may read, or one request blocks the rest
+REGION_PER_BOX = 2.1  # pixels read for a box, per pixel of the box: padding on both sides, and its aspect at worst
+WARMING_UP = "the network is warming up"
 DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
 
 
@@ -84,41 +88,64 @@ class PoseService:
         info: what `GET /model` tells.
         limits: of the pictures that are taken.
         max_persons: the most boxes in one request.
+        max_requests: the most requests at a time, counted from before their bodies are read.
     """
 
     def __init__(
-        self, engine: Engine, *, card: CheckpointCard, info: ModelInfo, limits: ImageLimits, max_persons: int
+        self,
+        engine: Engine,
+        *,
+        card: CheckpointCard,
+        info: ModelInfo,
+        limits: ImageLimits,
+        max_persons: int,
+        max_requests: int,
     ) -> None:
         self.info = info
         self.limits = limits
         self.max_persons = max_persons
+        self._max_requests = max_requests
+        self._requests = 0
         self._config = card.config
         self._engine = engine
-        self._decoders = ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="decode")
-        self._not_ready_because: str | None = "the network is warming up"
+        self._decoders = ThreadPoolExecutor(max_workers=MAX_DECODERS, thread_name_prefix="decode")
+        self._not_ready_because: str | None = WARMING_UP
 
-    @property
-    def not_ready_because(self) -> str | None:
-        """None when requests are taken; otherwise why they are not."""
+    async def why_not_ready(self) -> str | None:
+        """None when pictures are taken and the network answers; otherwise the reason.
+
+        After a failure the network is tried again here, so that a health check notices when it has recovered.
+        """
+        if self._not_ready_because is None and self._engine.failing and not await self._network_answers():
+            return "the network fails; see the log"
         return self._not_ready_because
 
     async def warm_up(self) -> None:
         """Run the network once, then take requests. Stays not ready, and says so, if that fails."""
-        blank = np.zeros((*self._config.input_hw, 3), dtype=np.uint8)
+        answers = await self._network_answers()
+        if self._not_ready_because == WARMING_UP:  # and not stopped meanwhile
+            self._not_ready_because = None if answers else "the network failed its first run; see the log"
+
+    @contextmanager
+    def admission(self) -> Iterator[None]:
+        """A place for one request, to be taken before its body is read. Raises Unavailable or Overloaded."""
+        if self._not_ready_because is not None:
+            raise Unavailable(f"not ready: {self._not_ready_because}")
+        if self._requests >= self._max_requests:
+            raise Overloaded(
+                f"{self._requests} requests are being worked on; allowed: at most {self._max_requests}. Try again later"
+            )
+        self._requests += 1
         try:
-            await self._engine.estimate([blank], flip_test=False)
-        except PoseServiceError:
-            self._not_ready_because = "the network failed its first run; see the log"
-        else:
-            self._not_ready_because = None
+            yield
+        finally:
+            self._requests -= 1
 
     async def estimate(self, request: PoseRequest) -> PoseResult:
-        """The pose of every person of a request.
+        """The pose of every person of a request that was admitted.
 
         Raises the errors of `service.errors`.
         """
-        if self._not_ready_because is not None:
-            raise Unavailable(f"not ready: {self._not_ready_because}")
         self._check_boxes(request.boxes_xywh)
         loop = asyncio.get_running_loop()
         (width, height), boxes, crops = await loop.run_in_executor(self._decoders, self._decode, request)
@@ -157,13 +184,30 @@ class PoseService:
         image = decode_image(request.image, self.limits)
         height, width = image.shape[:2]
         boxes = request.boxes_xywh if request.boxes_xywh is not None else [(0.0, 0.0, float(width), float(height))]
-        for number, (x, y, w, h) in enumerate(boxes):
-            if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+        clipped = [clip_box(box, width, height) for box in boxes]  # as training and evaluation do
+        for number, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
+            if inside[2] < MIN_SIZE or inside[3] < MIN_SIZE:
                 raise InvalidParameter(
-                    f"boxes[{number}] is {[x, y, w, h]}, wholly outside the upright picture of {width} x {height} "
+                    f"boxes[{number}] is {list(box)}, wholly outside the upright picture of {width} x {height} "
                     "pixels; allowed: boxes that overlap it"
                 )
-        return (width, height), boxes, [crop_person(image, box, self._config) for box in boxes]
+        looked_at = sum(min(float(box[2] * box[3]) * REGION_PER_BOX, width * height) for box in clipped)
+        if looked_at > MAX_LOOKS * self.limits.max_pixels:
+            raise InvalidParameter(
+                f"the {len(boxes)} boxes together cover {looked_at:.0f} pixels; allowed: at most "
+                f"{MAX_LOOKS * self.limits.max_pixels}. Send fewer or smaller boxes, or a smaller picture"
+            )
+        return (width, height), boxes, [crop_person(image, box, self._config) for box in clipped]
+
+    async def _network_answers(self) -> bool:
+        blank = np.zeros((*self._config.input_hw, 3), dtype=np.uint8)
+        try:
+            await self._engine.estimate([blank], flip_test=False)
+        except EngineFailed:
+            return False
+        except Overloaded:
+            pass  # it has work, so it answers
+        return True
 
 
 def _pose(box: Box, crop: PersonCrop, keypoints_crop: Keypoints) -> Pose:

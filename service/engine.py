@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import numpy as np
+
 from model.crop import Pixels
 from model.estimator import Keypoints
 from service.errors import EngineFailed, Overloaded
@@ -38,6 +40,7 @@ class Engine:
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._waiting = 0
+        self.failing = False  # the last run of the network failed
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
 
     async def estimate(self, crops: Sequence[Pixels], *, flip_test: bool) -> list[Keypoints]:
@@ -68,11 +71,23 @@ class Engine:
 
     def _run(self, batch: Sequence[Pixels], flip_test: bool) -> list[Keypoints]:
         try:
+            found = self._run_checked(batch, flip_test)
+        except EngineFailed:
+            self.failing = True
+            raise
+        self.failing = False
+        return found
+
+    def _run_checked(self, batch: Sequence[Pixels], flip_test: bool) -> list[Keypoints]:
+        try:
             found = self._estimator.estimate(batch, flip_test=flip_test)
         except Exception as error:
             log.exception("the network failed on %d crops", len(batch))
             raise EngineFailed("the network could not be run on this picture") from error
         if len(found) != len(batch):
             log.error("the network answered %d crops with %d poses", len(batch), len(found))
+            raise EngineFailed("the network could not be run on this picture")
+        if not all(np.isfinite(pose.points).all() and np.isfinite(pose.scores).all() for pose in found):
+            log.error("the network answered with numbers that are not finite")
             raise EngineFailed("the network could not be run on this picture")
         return found

@@ -48,6 +48,9 @@ STATUS_OF_ERROR: dict[type[PoseServiceError], HTTPStatus] = {
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+# After these the body may be unread; a connection kept open would wait for the rest of it without end.
+UNREAD = (TooLarge, UnsupportedMedia, SlowRequest, Overloaded, Unavailable)
+
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
@@ -76,19 +79,20 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
     )
     async def pose(request: Request) -> PosesBody:
         """The keypoints of each person in a picture (JPEG, PNG or WebP; EXIF orientation is applied)."""
-        body = await read_image_body(
-            request,
-            allowed=frozenset(("boxes", "flip_test")),
-            max_bytes=service.limits.max_bytes,
-            timeout_s=body_timeout_s,
-        )
-        result = await service.estimate(
-            PoseRequest(
-                image=body.image,
-                boxes_xywh=parse_boxes(body.parameters.get("boxes")),
-                flip_test=parse_flag("flip_test", body.parameters.get("flip_test")),
+        with service.admission():
+            body = await read_image_body(
+                request,
+                allowed=frozenset(("boxes", "flip_test")),
+                max_bytes=service.limits.max_bytes,
+                timeout_s=body_timeout_s,
             )
-        )
+            result = await service.estimate(
+                PoseRequest(
+                    image=body.image,
+                    boxes_xywh=parse_boxes(body.parameters.get("boxes")),
+                    flip_test=parse_flag("flip_test", body.parameters.get("flip_test")),
+                )
+            )
         return PosesBody.of(result)
 
     @app.get("/model", summary="What is being served", tags=["model"])
@@ -96,16 +100,18 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
         """What is being served."""
         return ModelBody.of(service.info)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", summary="Is the process alive?", tags=["health"])
     async def healthz() -> HealthBody:
         """200 while the process answers; says nothing of the network."""
         return HealthBody(status="alive")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", summary="Are pictures taken?", tags=["health"], responses=_problems(503))
     async def readyz() -> HealthBody:
         """200 when pictures are taken; 503, with the reason, while warming up, failing or shutting down."""
-        if service.not_ready_because is not None:
-            raise Unavailable(f"not ready: {service.not_ready_because}")
+        if (reason := await service.why_not_ready()) is not None:
+            raise Unavailable(f"not ready: {reason}")
         return HealthBody(status="ready")
 
     @app.get("/", include_in_schema=False)
@@ -133,8 +139,10 @@ def _add_error_handlers(app: FastAPI) -> None:
     Handler = Callable[[Request, Exception], Awaitable[Response]]  # noqa: N806 (a type)
 
     async def on_service_error(_: Request, error: Exception) -> Response:
-        retry = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else None
-        return problem(STATUS_OF_ERROR[type(error)], str(error), retry)  # type: ignore[index]
+        headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, Overloaded) else {}
+        if isinstance(error, UNREAD):
+            headers["Connection"] = "close"
+        return problem(STATUS_OF_ERROR[type(error)], str(error), headers)  # type: ignore[index]
 
     async def on_http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from service.errors import InvalidParameter, SlowRequest, TooLarge, UnsupportedMedia
 
+MAX_LENGTH_DIGITS = 18  # of a declared length; more is no number of bytes
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 256 * 2**10  # of one form field other than the image: thousands of boxes
 MULTIPART_OVERHEAD_BYTES = MAX_FIELDS * (MAX_FIELD_BYTES + 4 * 2**10)
@@ -60,7 +61,7 @@ async def _limited(request: Request, limit: int, max_bytes: int) -> AsyncGenerat
     """The body's parts; raises TooLarge before or as soon as they exceed `limit` bytes."""
     message = f"the image is too large; allowed: at most {max_bytes} bytes"
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    if declared.isdecimal() and (len(declared) > MAX_LENGTH_DIGITS or int(declared) > limit):
         raise TooLarge(message)
     received = 0
     async for part in request.stream():
@@ -79,8 +80,8 @@ async def _read_form(request: Request, max_bytes: int) -> tuple[bytes, list[tupl
         form = await parser.parse()
     except MultiPartException as error:
         raise InvalidParameter(f"the multipart body cannot be read: {error.message}") from error
-    except KeyError as error:
-        raise InvalidParameter("the multipart body cannot be read: its content type names no boundary") from error
+    except (KeyError, ValueError) as error:  # no boundary, or a character set that does not exist
+        raise InvalidParameter("the multipart body cannot be read: its content type is not complete") from error
     try:
         image = form.get("image")
         if not isinstance(image, UploadFile):
@@ -95,7 +96,7 @@ def _merge(items: list[tuple[str, str]], allowed: frozenset[str]) -> dict[str, s
     merged: dict[str, str] = {}
     for name, value in items:
         if name not in allowed:
-            raise InvalidParameter(f"unknown parameter {name!r}; allowed: {', '.join(sorted(allowed))}")
+            raise InvalidParameter(f"unknown parameter {name[:60]!r}; allowed: {', '.join(sorted(allowed))}")
         if name in merged:
             raise InvalidParameter(f"parameter {name!r} is given more than once")
         merged[name] = value

@@ -10,12 +10,24 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from model.crop import Pixels
 from service.errors import NotAnImage, TooLarge
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TO_8_BITS = np.rint(np.arange(2**16) / 257).astype(np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +85,22 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
 
 
 def _to_rgb(image: Image.Image) -> Pixels:
-    if image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(0x0112, 1) == 1:
-        return np.asarray(image)  # the common case, without a copy
-    upright = ImageOps.exif_transpose(image)
+    turn = _TURNS.get(_orientation(image))
+    upright = image if turn is None else image.transpose(turn)
     if upright.mode.startswith("I"):
         # 16-bit grey: the library would cut the values off at 255 instead of scaling them.
-        grey = np.asarray(upright, dtype=np.float64) / 257.0
-        return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+        grey = _TO_8_BITS[np.clip(np.asarray(upright), 0, 65535)]
+        return np.repeat(grey[:, :, None], 3, axis=2)
     if upright.has_transparency_data:
         layered = upright.convert("RGBA")
-        black = Image.new("RGBA", layered.size, (0, 0, 0, 255))
-        upright = Image.alpha_composite(black, layered)
+        upright = Image.new("RGB", layered.size)
+        upright.paste(layered, mask=layered.getchannel("A"))
     return np.asarray(upright.convert("RGB"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # a broken tag is no reason to refuse a good picture
+        return 1

@@ -35,9 +35,10 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_batch: int = Field(default=16, ge=1, le=1024, description="most persons in one run of the network")
     max_persons: int = Field(default=100, ge=1, description="most boxes in one request")
+    max_requests: int = Field(default=64, ge=1, description="most requests at a time; more are answered with 429")
     max_waiting: int = Field(default=512, ge=1, description="most persons waiting; more are answered with 429")
     max_image_bytes: int = Field(default=20 * 2**20, ge=1, description="most bytes of one picture")
-    max_image_pixels: int = Field(default=50_000_000, ge=1, description="most pixels of one picture")
+    max_image_pixels: int = Field(default=50_000_000, ge=1, le=178_956_970, description="most pixels of one picture")
     body_timeout_s: float = Field(default=30.0, gt=0, description="how long a request's body may take to arrive")
     drain_timeout_s: float = Field(default=30.0, gt=0, description="how long SIGTERM waits for requests to finish")
 

@@ -33,6 +33,7 @@ class BrightestPixel:
         self.gate.set()
         self.fails_with: Exception | None = None
         self.forgets = 0
+        self.score = 0.5
 
     def estimate(self, crops: Sequence[Pixels], *, flip_test: bool = False) -> list[Keypoints]:
         self.gate.wait(timeout=30)
@@ -40,15 +41,15 @@ class BrightestPixel:
             raise self.fails_with
         self.batches.append(len(crops))
         self.flip_tests.append(flip_test)
-        return [_brightest(crop) for crop in crops][self.forgets :]
+        return [_brightest(crop, self.score) for crop in crops][self.forgets :]
 
 
-def _brightest(crop: Pixels) -> Keypoints:
+def _brightest(crop: Pixels, score: float) -> Keypoints:
     brightness = crop.astype(np.float64).sum(axis=2)
     weight = np.where(brightness > 0.5 * brightness.max(), brightness, 0.0) + 1e-12
     rows, columns = np.mgrid[: crop.shape[0], : crop.shape[1]]
     point = [np.average(columns, weights=weight), np.average(rows, weights=weight)]
-    return Keypoints(np.tile(point, (NUM_KEYPOINTS, 1)), np.full(NUM_KEYPOINTS, 0.5))
+    return Keypoints(np.tile(point, (NUM_KEYPOINTS, 1)), np.full(NUM_KEYPOINTS, score))
 
 
 def make_service(
@@ -58,6 +59,7 @@ def make_service(
     max_batch: int = 8,
     max_waiting: int = 256,
     max_persons: int = 100,
+    max_requests: int = 64,
 ) -> PoseService:
     info = ModelInfo(
         variant=CONFIG.key,
@@ -75,4 +77,5 @@ def make_service(
         info=info,
         limits=limits or ImageLimits(),
         max_persons=max_persons,
+        max_requests=max_requests,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from fakes import BrightestPixel, make_service
@@ -11,6 +12,7 @@ from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
 from model.skeleton import NUM_KEYPOINTS
 from service.core import PoseRequest, PoseResult, PoseService
 from service.errors import EngineFailed, InvalidParameter, NotAnImage, Overloaded, TooLarge, Unavailable
+from service.images import ImageLimits
 
 
 async def ready(service: PoseService) -> PoseService:
@@ -18,7 +20,7 @@ async def ready(service: PoseService) -> PoseService:
     return service
 
 
-def estimate(request: PoseRequest, estimator: BrightestPixel | None = None, **options: int) -> PoseResult:
+def estimate(request: PoseRequest, estimator: BrightestPixel | None = None, **options: Any) -> PoseResult:
     async def run() -> PoseResult:
         service = await ready(make_service(estimator, **options))
         try:
@@ -179,13 +181,29 @@ def test_more_than_may_wait_is_refused_and_the_rest_is_answered():
 def test_not_ready_until_warm_and_again_when_stopping():
     async def run() -> None:
         service = make_service()
-        with pytest.raises(Unavailable, match="warming up"):
-            await service.estimate(PoseRequest(image=jpeg()))
+        with pytest.raises(Unavailable, match="warming up"), service.admission():
+            pass
         await service.warm_up()
-        assert service.not_ready_because is None
+        assert await service.why_not_ready() is None
         service.stop()
-        with pytest.raises(Unavailable, match="shutting down"):
-            await service.estimate(PoseRequest(image=jpeg()))
+        with pytest.raises(Unavailable, match="shutting down"), service.admission():
+            pass
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_stopping_while_warming_up_stays_stopped():
+    async def run() -> None:
+        estimator = BrightestPixel()
+        estimator.gate.clear()
+        service = make_service(estimator)
+        warm_up = asyncio.create_task(service.warm_up())
+        await asyncio.sleep(0)
+        service.stop()
+        estimator.gate.set()
+        await warm_up
+        assert await service.why_not_ready() == "the service is shutting down"
         service.close()
 
     asyncio.run(run())
@@ -196,11 +214,68 @@ def test_a_failed_warm_up_stays_not_ready():
         estimator = BrightestPixel()
         estimator.fails_with = RuntimeError("no kernel image")
         service = await ready(make_service(estimator))
-        assert service.not_ready_because is not None
-        assert "failed its first run" in service.not_ready_because
+        assert "failed its first run" in str(await service.why_not_ready())
         service.close()
 
     asyncio.run(run())
+
+
+def test_readiness_follows_a_network_that_fails_and_recovers():
+    async def run() -> None:
+        estimator = BrightestPixel()
+        service = await ready(make_service(estimator))
+        estimator.fails_with = RuntimeError("device lost")
+        with pytest.raises(EngineFailed):
+            await service.estimate(PoseRequest(image=jpeg()))
+        assert "the network fails" in str(await service.why_not_ready())
+        estimator.fails_with = None
+        assert await service.why_not_ready() is None
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_numbers_that_are_not_finite_are_a_failure():
+    async def run() -> None:
+        estimator = BrightestPixel()
+        service = await ready(make_service(estimator))
+        estimator.score = float("nan")
+        with pytest.raises(EngineFailed):
+            await service.estimate(PoseRequest(image=jpeg()))
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_requests_are_admitted_up_to_a_number_and_places_come_back():
+    async def run() -> None:
+        service = await ready(make_service(max_requests=2))
+        full = pytest.raises(Overloaded, match="2 requests are being worked on; allowed: at most 2")
+        with service.admission(), service.admission(), full, service.admission():
+            pass
+        with pytest.raises(ValueError, match="any"), service.admission(), service.admission():
+            raise ValueError("any")
+        with service.admission(), service.admission():
+            pass
+        service.close()
+
+    asyncio.run(run())
+
+
+def test_boxes_that_together_read_too_many_pixels_are_refused():
+    small_limit = ImageLimits(max_pixels=10_000)
+    image = jpeg(square((100, 100), (50, 60)))
+    whole = [(0.0, 0.0, 100.0, 100.0)]
+    with pytest.raises(InvalidParameter, match="the 5 boxes together cover 50000 pixels; allowed: at most 40000"):
+        estimate(PoseRequest(image=image, boxes_xywh=whole * 5), limits=small_limit)
+    assert len(estimate(PoseRequest(image=image, boxes_xywh=whole * 4), limits=small_limit).poses) == 4
+
+
+def test_a_box_is_clipped_to_the_picture_as_in_evaluation():
+    inside, over = (0.0, 0.0, 60.0, 50.0), (-40.0, -30.0, 300.0, 80.0)
+    first, second = estimate(PoseRequest(image=jpeg(), boxes_xywh=[inside, over])).poses
+    assert first.keypoints == second.keypoints
+    assert second.box_xywh == over
 
 
 def test_the_event_loop_stays_free_while_the_network_runs():

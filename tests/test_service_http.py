@@ -128,7 +128,10 @@ def test_bad_forms():
     assert_problem(ask(lambda client: client.post("/pose", data=data, files={"photo": jpeg()})), 422, "'image'")
     assert_problem(ask(lambda client: client.post("/pose", files={**files, "b": b"2"})), 422, "cannot be read")
     no_boundary = post(b"xx", headers={"Content-Type": "multipart/form-data"})
-    assert_problem(no_boundary, 422, "boundary")
+    assert_problem(no_boundary, 422, "cannot be read")
+    charset = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
+    field = b'--x\r\nContent-Disposition: form-data; name="boxes"\r\n\r\n[]\r\n--x--\r\n'
+    assert_problem(post(field, headers=charset), 422, "cannot be read")
     broken = post(b"not a form", headers={"Content-Type": "multipart/form-data; boundary=x"})
     assert_problem(broken, 422, "")
 
@@ -162,7 +165,11 @@ def test_what_is_not_a_picture_or_too_large_and_the_service_goes_on():
 
 def test_too_many_bytes_are_refused_before_they_are_read():
     service = make_service(limits=ImageLimits(max_bytes=2000))
-    assert_problem(post(bytes(2001), service), 413, "at most 2000 bytes")
+    refused = post(bytes(2001), service)
+    assert_problem(refused, 413, "at most 2000 bytes")
+    assert refused.headers["connection"] == "close", "or the connection would wait for the rest of the body"
+    absurd = {"Content-Type": "image/jpeg", "Content-Length": "9" * 5000}
+    assert_problem(post(bytes(1), make_service(), headers=absurd), 413, "at most")
 
     read = 0
 
@@ -221,6 +228,8 @@ def test_health_follows_the_service():
     async def run() -> None:
         service = make_service()
         async with client_of(service) as client:
+            assert (await client.head("/readyz")).status_code == 200
+            assert (await client.head("/healthz")).status_code == 200
             service.stop()
             assert (await client.get("/healthz")).json() == {"status": "alive"}
             assert_problem(await client.get("/readyz"), 503, "shutting down")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +77,14 @@ def test_exif_orientation_is_applied(orientation):
 def test_damaged_exif_does_not_spoil_a_good_picture():
     data = jpeg(exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
     assert_shows_the_square(decode_image(data, LIMITS))
+
+
+def test_an_odd_exif_tag_beside_the_orientation():
+    turned = square().transpose(Image.Transpose.ROTATE_90)
+    # Orientation 6, and an x resolution (0x011A) whose type is BYTE instead of RATIONAL.
+    tags = struct.pack("<HHHII", 2, 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x011A, 1, 1, 72)
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + tags + bytes(4)
+    assert_shows_the_square(decode_image(jpeg(turned, exif=exif), LIMITS))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])

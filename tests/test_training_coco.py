@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from drawings import coco_annotation, draw_coco, figure_points, write_coco
 
-from training.coco import AnnotationError, clip_box, read_json, read_persons
+from model.geometry import clip_box
+from training.coco import AnnotationError, read_json, read_persons
 
 BOX = np.array([10.0, 20.0, 50.0, 80.0])
 IMAGE = {"id": 7, "file_name": "7.jpg", "height": 120, "width": 160}

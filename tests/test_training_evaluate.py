@@ -61,7 +61,7 @@ def test_detections_are_another_protocol(drawn, tmp_path):
     detections.write_text(json.dumps(boxes + boxes + strangers))
     assert run(drawn, "--detections", detections, "--out", tmp_path / "out.json") == 0
     summary = json.loads((tmp_path / "out.json").read_text())
-    assert (summary["boxes"], summary["flip_test"]) == ("detected", True)
+    assert (summary["boxes"], summary["flip_test"]) == ("detections", True)
     assert summary["poses"] == 6, "each person was detected twice; the weaker pose is suppressed"
 
 

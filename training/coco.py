@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.geometry import MIN_SIZE, clip_box
 from model.skeleton import NUM_KEYPOINTS
 
 
@@ -99,7 +100,7 @@ def _read_person(annotation: dict[str, Any], images: dict[int, dict[str, Any]], 
     labelled = keypoints[:, 2] > 0
     image = images[annotation["image_id"]]
     box = clip_box(annotation["bbox"], image["width"], image["height"])
-    if not labelled.any() or box[2] <= 0 or box[3] <= 0:
+    if not labelled.any() or min(box[2], box[3]) < MIN_SIZE:
         return None
     return Person(
         image_id=image["id"],
@@ -109,11 +110,3 @@ def _read_person(annotation: dict[str, Any], images: dict[int, dict[str, Any]], 
         points_image=keypoints[:, :2],
         labelled=labelled,
     )
-
-
-def clip_box(box_xywh: npt.ArrayLike, width: int, height: int) -> npt.NDArray[np.float64]:
-    """The part of a box [4] that lies in an image of `width` x `height` pixels; no area if there is none."""
-    x, y, w, h = np.asarray(box_xywh, dtype=np.float64)
-    left, top = max(x, 0.0), max(y, 0.0)
-    right, bottom = min(x + w, float(width)), min(y + h, float(height))
-    return np.array([left, top, max(right - left, 0.0), max(bottom - top, 0.0)])

@@ -29,7 +29,8 @@ import torch
 from model.checkpoint import load_checkpoint, read_card, write_atomically, write_card
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
-from training.coco import AnnotationError, clip_box, read_json, read_persons
+from model.geometry import MIN_SIZE, clip_box
+from training.coco import AnnotationError, read_json, read_persons
 from training.oks import METRIC_NAMES, score_results, suppress_duplicates
 from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
@@ -47,7 +48,7 @@ def ground_truth_boxes(annotations_path: Path, images_dir: Path) -> list[BoxedPe
 def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Path) -> list[BoxedPerson]:
     """Every detected person in the annotated images, in the file's order.
 
-    Boxes are clipped to their image; those without area are left out. Raises AnnotationError for a malformed file.
+    Boxes are clipped to their image; slivers are left out. Raises AnnotationError for a malformed file.
     """
     images = {image["id"]: image for image in read_json(annotations_path)["images"]}
     detections = read_json(detections_path)
@@ -60,7 +61,7 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
                 continue
             image = images[detection["image_id"]]
             box = clip_box(detection["bbox"], image["width"], image["height"])
-            if box[2] > 0 and box[3] > 0:
+            if min(box[2], box[3]) >= MIN_SIZE:
                 path = images_dir / image["file_name"]
                 persons.append(BoxedPerson(image["id"], path, box, float(detection["score"])))
         except (KeyError, TypeError, ValueError) as error:
@@ -82,7 +83,7 @@ def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list
     if given.detections:
         results = suppress_duplicates(results)
     summary = score_results(results, given.annotations) | {
-        "boxes": "detected" if given.detections else "gt",
+        "boxes": "detections" if given.detections else "gt",
         "flip_test": given.flip_test,
         **_describe_truth(given.annotations),
         "poses": len(results),
@@ -125,7 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--annotations", type=Path, required=True, metavar="JSON", help="the ground truth")
     add("--images", type=Path, metavar="DIR")
     boxes = parser.add_mutually_exclusive_group()
-    boxes.add_argument("--boxes", default="gt", choices=("gt", "detected"), help="gt: the annotated boxes (default)")
+    boxes.add_argument("--boxes", default="gt", choices=("gt", "detections"), help="gt: the annotated boxes (default)")
     boxes.add_argument("--detections", type=Path, metavar="JSON", help="use these boxes instead")
     add("--flip-test", action=argparse.BooleanOptionalAction, default=True, help="also look at the mirrored crop")
     add("--out", type=Path, metavar="JSON", help="write the figures here")
@@ -145,8 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if given.checkpoint and not given.images:
         parser.error("--checkpoint needs --images")
-    if given.checkpoint and given.boxes == "detected" and not given.detections:
-        parser.error("--boxes detected needs --detections")
+    if given.checkpoint and given.boxes == "detections" and not given.detections:
+        parser.error("--boxes detections needs --detections")
     if given.results and (given.write_card or given.detections):
         parser.error("--write-card and --detections go with --checkpoint")
     if given.save_pictures and not given.images:
