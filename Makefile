@@ -2,20 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What is installed: enough to serve, or everything.
+SERVING := $(VENV)/.installed-to-serve
+EVERYTHING := $(VENV)/.installed-everything
 
 .PHONY: setup serve test test-slow check format
 
-setup: $(INSTALLED)
+setup: $(EVERYTHING)
 
-$(INSTALLED): pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make setup PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+
+$(SERVING): pyproject.toml | $(BIN)/python
+	$(PIP) --editable .
 	touch $@
 
-serve: setup
+$(EVERYTHING): pyproject.toml | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	touch $@ $(SERVING)
+
+serve: $(SERVING)
 	$(BIN)/python -m service
 
 test: setup

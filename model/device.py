@@ -25,10 +25,11 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision not in ("auto", "fp32", "bf16"):
         raise ValueError(f"precision is {precision!r}; allowed: auto, fp32, bf16")
     if precision == "auto":
-        has_bf16 = (
-            torch.cuda.is_bf16_supported(including_emulation=False)
-            if device.type == "cuda"
-            else bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
-        )
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
         precision = "bf16" if has_bf16 else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in older versions of torch
+    return bool(capabilities and capabilities().get("avx512_bf16", False))

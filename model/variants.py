@@ -16,6 +16,8 @@ TOKEN_STRIDE = 2 * STEM_STRIDE  # group 2 halves once more; groups 3 and 4 keep 
 HEATMAP_STRIDE = TOKEN_STRIDE // 2  # the head's deconvolution doubles
 EXPANSION = 4  # output channels of a bottleneck per plane
 
+MIN_INPUT = 3 * TOKEN_STRIDE  # smaller heatmaps have no room for the window that finds a peak
+
 WHOLE_NUMBERS = (
     "conv_planes",
     "mhsa_planes",
@@ -92,10 +94,10 @@ class PoseConfig:
         )
         height, width = self.input_hw
         _require(
-            min(height, width) > 0 and height % TOKEN_STRIDE == 0 and width % TOKEN_STRIDE == 0,
+            min(height, width) >= MIN_INPUT and height % TOKEN_STRIDE == 0 and width % TOKEN_STRIDE == 0,
             "input_hw",
             self.input_hw,
-            f"(rows, columns), each a positive multiple of {TOKEN_STRIDE}",
+            f"(rows, columns), each a multiple of {TOKEN_STRIDE} and at least {MIN_INPUT}",
         )
         _require(self.model_dim > 0, "model_dim", self.model_dim, "at least 1")
         _require(self.encoder_layers > 0, "encoder_layers", self.encoder_layers, "at least 1")

@@ -36,7 +36,19 @@ def test_its_card_names_the_protocol_of_every_figure():
 @pytest.mark.parametrize("flip", ["--flip-test", "--no-flip-test"])
 def test_evaluation_gives_the_cards_figures_again(flip, tmp_path):
     out = tmp_path / "out.json"
-    given = ["--checkpoint", BUNDLED_CHECKPOINT, "--images", COCO / "dev", "--out", out, "--device", "cpu", flip]
+    given = [
+        "--checkpoint",
+        BUNDLED_CHECKPOINT,
+        "--images",
+        COCO / "dev",
+        "--out",
+        out,
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        flip,
+    ]
     annotations = COCO / "annotations" / "person_keypoints_dev.json"
     assert evaluate([str(option) for option in [*given, "--annotations", annotations]]) == 0
     found = json.loads(out.read_text())

@@ -62,7 +62,9 @@ def test_it_answers_what_the_evaluation_measures_and_stops_on_sigterm(tmp_path):
     save_checkpoint(checkpoint, lively_network(tiny_config()), training={})
     results = tmp_path / "results.json"
     command = ["--checkpoint", checkpoint, "--annotations", annotations, "--images", images, "--save-results", results]
-    assert evaluate([str(option) for option in [*command, "--flip-test", "--device", "cpu"]]) == 0
+    assert (
+        evaluate([str(option) for option in [*command, "--flip-test", "--device", "cpu", "--precision", "fp32"]]) == 0
+    )
 
     measured = json.loads(results.read_text())
     content = json.loads(annotations.read_text())

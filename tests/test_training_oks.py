@@ -193,3 +193,24 @@ def test_of_equal_scores_the_first_stays():
 
 def test_nothing_to_suppress():
     assert suppress_duplicates([]) == []
+
+
+@pytest.mark.parametrize("missing", ["iscrowd", "category_id", "num_keypoints"])
+def test_a_field_with_only_one_meaning_may_be_missing(annotations_path, tmp_path, missing):
+    content = json.loads(annotations_path.read_text())
+    for annotation in content["annotations"]:
+        del annotation[missing]
+    del content["categories"]
+    shorter = tmp_path / "shorter.json"
+    shorter.write_text(json.dumps(content))
+    results = results_of(annotations_path, shift=2.0)
+    assert score_results(results, shorter) == score_results(results, annotations_path)
+
+
+def test_an_annotation_without_area_is_named(annotations_path, tmp_path):
+    content = json.loads(annotations_path.read_text())
+    del content["annotations"][1]["area"]
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=f"annotation {content['annotations'][1]['id']} has no `area`"):
+        score_results([], broken)

@@ -30,7 +30,7 @@ def test_each_person_has_a_result_in_the_order_given(estimator, persons):
         assert result["score"] == pytest.approx(pose_score(alone.scores, person.box_score), abs=1e-4)
         assert (result["image_id"], result["category_id"]) == (person.image_id, 1)
         assert result["box_xywh"] == person.box_xywh.tolist()
-        assert result["area"] == pytest.approx(55.0 * 95.0)
+        assert result["area"] == pytest.approx((95 * 1.25) ** 2 * 0.75)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])

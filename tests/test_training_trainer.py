@@ -10,6 +10,7 @@ from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.variants import VARIANTS
 from training.augment import Augmentation
 from training.coco import AnnotationError
+from training.oks import ScorerMissing
 from training.run_state import load_run, save_run
 from training.settings import TrainSettings
 from training.trainer import Trainer, TrainingDiverged
@@ -221,7 +222,8 @@ def test_a_run_starts_from_a_checkpoint_of_another_crop_size(settings, tmp_path)
     expected, _ = load_checkpoint(path, input_hw=TINY_HW)
     for name, weight in expected.state_dict().items():
         assert torch.equal(trainer.net.state_dict()[name], weight), name
-    assert trainer._provenance(1)["initialised_from"] == {"task": "drawn"}
+    before = trainer._provenance(1)["initialised_from"]
+    assert (before["task"], before["input_hw"]) == ("drawn", [128, 96])
     trainer.train_step(first_batch(trainer))
 
 
@@ -299,3 +301,48 @@ def test_augmentation_reaches_the_examples(settings):
     still = Augmentation(half_body=0.0, scale=0.0, rotation_degrees=0.0, rotation_probability=0.0, flip=0.0)
     moved, plain = Trainer(settings), Trainer(dataclasses.replace(settings, augmentation=still))
     assert not torch.equal(first_batch(moved)[0], first_batch(plain)[0])
+
+
+def test_a_gradient_that_is_not_finite_stops_training_before_the_weights_change(settings):
+    trainer = Trainer(settings)
+    before = {name: weight.clone() for name, weight in trainer.net.named_parameters()}
+    trainer.net.head.heatmaps.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingDiverged, match="the gradient is nan at step 0"):
+        trainer.train_step(first_batch(trainer))
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.net.named_parameters())
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"seed": 8}])
+def test_a_run_does_not_go_on_with_settings_that_change_the_meaning_of_a_step(settings, changes):
+    Trainer(settings).run()
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}: .* -> .*; allowed: the same ones, or another"):
+        Trainer(dataclasses.replace(settings, **changes)).run()
+
+
+def test_without_a_scorer_the_latest_network_is_kept(settings, monkeypatch, capsys):
+    def missing(*_):
+        raise ScorerMissing("scoring needs pycocotools")
+
+    monkeypatch.setattr("training.trainer.score_results", missing)
+    Trainer(settings).run()
+    assert "Training without validation" in capsys.readouterr().out
+    _, card = load_checkpoint(settings.run_dir / "best.safetensors")
+    assert card.training["epochs"] == 2
+
+
+def test_an_empty_validation_set_is_refused_before_the_first_step(settings, drawn, tmp_path):
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({"images": [], "annotations": []}))
+    with pytest.raises(ValueError, match="has no persons"):
+        Trainer(dataclasses.replace(settings, val_set=(empty, drawn[1])))
+
+
+def test_a_resumed_run_does_not_need_the_checkpoint_that_it_started_from(settings, tmp_path):
+    path = tmp_path / "first.safetensors"
+    save_checkpoint(path, lively_network(tiny_config()), training={"task": "drawn"})
+    settings = dataclasses.replace(settings, init=path)
+    Trainer(settings).run()
+    path.unlink()
+    again = Trainer(dataclasses.replace(settings, epochs=3))
+    again.run()
+    assert again._provenance(3)["initialised_from"]["task"] == "drawn"

@@ -104,7 +104,8 @@ def _half_body_box(points_image: Array, labelled: Mask, rng: np.random.Generator
     """
     upper = [joint for joint in UPPER_BODY if labelled[joint]]
     lower = [joint for joint in LOWER_BODY if labelled[joint]]
-    chosen = upper if rng.normal() < 0.5 and len(upper) >= MIN_HALF_JOINTS else lower
+    first, second = (upper, lower) if rng.normal() < 0.5 else (lower, upper)
+    chosen = first if len(first) >= MIN_HALF_JOINTS else second
     if len(chosen) < MIN_HALF_JOINTS:
         return None
     points = points_image[chosen]

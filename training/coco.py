@@ -57,26 +57,34 @@ def read_json(path: Path) -> Any:
         raise AnnotationError(f"{path} is not JSON: {error}") from error
 
 
+def check_layout(content: Any, annotations_path: Path) -> None:
+    """Raises AnnotationError unless there are lists of objects where COCO's layout has them."""
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise AnnotationError(f"{annotations_path} needs `images` and `annotations` at its top level")
+    for key in ("images", "annotations"):
+        if not isinstance(content[key], list):
+            raise AnnotationError(f"{annotations_path} needs lists as `images` and `annotations`")
+        for number, record in enumerate(content[key]):
+            if not isinstance(record, dict):
+                what = "annotation" if key == "annotations" else "image"
+                raise AnnotationError(f"{annotations_path}: {what} number {number} is a {type(record).__name__}")
+
+
 def read_persons(annotations_path: Path, images_dir: Path, *, name: str | None = None) -> KeypointData:
     """All persons that training and ground-truth boxes use: not a crowd, at least one labelled joint, a box with area.
 
     Raises AnnotationError for a file or record that is not of the COCO layout, and for a missing image folder.
     """
     content = read_json(annotations_path)
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise AnnotationError(f"{annotations_path} needs `images` and `annotations` at its top level")
+    check_layout(content, annotations_path)
     if not images_dir.is_dir():
         raise AnnotationError(f"image folder {images_dir} does not exist")
-    if not all(isinstance(content[key], list) for key in ("images", "annotations")):
-        raise AnnotationError(f"{annotations_path} needs lists as `images` and `annotations`")
     try:
         images = {image["id"]: image for image in content["images"]}
     except (KeyError, TypeError) as error:
         raise AnnotationError(f"{annotations_path}: images: {error!r}") from error
     persons = []
-    for number, annotation in enumerate(content["annotations"]):
-        if not isinstance(annotation, dict):
-            raise AnnotationError(f"{annotations_path}: annotation number {number} is a {type(annotation).__name__}")
+    for annotation in content["annotations"]:
         try:
             person = _read_person(annotation, images, images_dir)
         except (KeyError, TypeError, ValueError) as error:

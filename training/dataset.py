@@ -55,7 +55,7 @@ class PersonViews(Dataset[Example]):
     def __getitem__(self, index: tuple[int, int]) -> Example:
         epoch, number = index
         person = self.persons[number]
-        rng = np.random.default_rng((self.seed, epoch, number))
+        rng = np.random.default_rng((self.seed, epoch, number + 1))  # + 1: not the stream of the order
         view = random_view(person.box_xywh, person.points_image, person.labelled, self.input_hw, self.augmentation, rng)
         pixels = warp_crop(read_image(person.image_path), view.image_to_crop, self.input_hw)
         return (

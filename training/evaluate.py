@@ -30,8 +30,8 @@ from model.checkpoint import load_checkpoint, read_card, write_atomically, write
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.geometry import MIN_SIZE, clip_box
-from training.coco import AnnotationError, read_json, read_persons
-from training.oks import METRIC_NAMES, score_results, suppress_duplicates
+from training.coco import AnnotationError, check_layout, read_json, read_persons
+from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
 from training.settings import Precision
@@ -50,7 +50,9 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
 
     Boxes are clipped to their image; slivers are left out. Raises AnnotationError for a malformed file.
     """
-    images = {image["id"]: image for image in read_json(annotations_path)["images"]}
+    content = read_json(annotations_path)
+    check_layout(content, annotations_path)
+    images = {image["id"]: image for image in content["images"]}
     detections = read_json(detections_path)
     if not isinstance(detections, list):
         raise AnnotationError(f"{detections_path} is a {type(detections).__name__}; allowed: a list of COCO detections")
@@ -106,7 +108,8 @@ def evaluate_results(given: argparse.Namespace) -> tuple[dict[str, Any], list[di
 def _describe_truth(annotations_path: Path) -> dict[str, Any]:
     """What the figures were measured on; the last parts of the path are enough to tell which file it was."""
     content = read_json(annotations_path)
-    counted = [one for one in content["annotations"] if one.get("num_keypoints") and not one.get("iscrowd")]
+    check_layout(content, annotations_path)
+    counted = [one for one in content["annotations"] if any(one.get("keypoints", ())[2::3]) and not one.get("iscrowd")]
     return {
         "annotations": "/".join(annotations_path.resolve().parts[-3:]),
         "images": len(content["images"]),
@@ -135,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pictures-dir", type=Path, default=Path("pictures"), metavar="DIR")
     add("--write-card", action="store_true", help="add the figures to the checkpoint's card")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", default="fp32", choices=get_args(Precision))
+    add("--precision", default="auto", choices=get_args(Precision), help="auto: as the service chooses")
     add("--batch-size", type=int, default=32)
     return parser
 
@@ -152,10 +155,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--write-card and --detections go with --checkpoint")
     if given.save_pictures and not given.images:
         parser.error("--save-pictures needs --images")
+    if given.batch_size < 1:
+        parser.error(f"--batch-size is {given.batch_size}; allowed: at least 1")
     try:
+        for path in filter(None, (given.out, given.save_results)):
+            path.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         summary, results = evaluate_checkpoint(given) if given.checkpoint else evaluate_results(given)
         _write_outputs(given, summary, results)
-    except ValueError as error:
+    except (ValueError, OSError, ScorerMissing) as error:
         print(f"training.evaluate: {error}", file=sys.stderr)
         return 2
     _print_summary(summary)

@@ -16,10 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from model.skeleton import OKS_SIGMAS
-from training.coco import AnnotationError, read_json
+from training.coco import AnnotationError, check_layout, read_json
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NMS_THRESHOLD = 0.9  # OKS above which the weaker of two poses is a duplicate (HRNet, TransPose)
+
+
+class ScorerMissing(RuntimeError):
+    """pycocotools is not installed."""
 
 
 def score_results(results: list[dict[str, Any]], annotations_path: Path) -> dict[str, float]:
@@ -29,16 +33,20 @@ def score_results(results: list[dict[str, Any]], annotations_path: Path) -> dict
         results: COCO keypoint results: image_id, category_id, keypoints (51 numbers), score.
         annotations_path: the ground truth.
 
-    Raises AnnotationError for results that do not belong to the annotations.
+    Raises AnnotationError for results that do not belong to the annotations, ScorerMissing without pycocotools.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise ScorerMissing(
+            "scoring needs pycocotools, which is not installed; try: pip install pycocotools"
+        ) from error
 
-    content = read_json(annotations_path)
-    if not isinstance(content, dict):
-        raise AnnotationError(f"{annotations_path} is a {type(content).__name__}; allowed: COCO annotations")
+    truth = COCO()
+    truth.dataset = _completed(read_json(annotations_path), annotations_path)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations_path))
+        truth.createIndex()
         _check_results(results, set(truth.getImgIds()), annotations_path)
         # A `bbox` in a result would replace the keypoints' own extent as its area, and so move the size bins.
         keys = ("image_id", "category_id", "keypoints", "score")
@@ -51,6 +59,20 @@ def score_results(results: list[dict[str, Any]], annotations_path: Path) -> dict
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats, strict=True)}
+
+
+def _completed(content: Any, annotations_path: Path) -> dict[str, Any]:
+    """Annotations with the fields that pycocotools needs; those with only one meaning may be missing in the file."""
+    check_layout(content, annotations_path)
+    annotations = []
+    for annotation in content["annotations"]:
+        if "area" not in annotation:
+            raise AnnotationError(
+                f"{annotations_path}: annotation {annotation.get('id')} has no `area`, which OKS needs"
+            )
+        labelled = sum(v > 0 for v in annotation.get("keypoints", ())[2::3])
+        annotations.append({"iscrowd": 0, "category_id": 1, "num_keypoints": labelled, **annotation})
+    return {"categories": [{"id": 1, "name": "person"}], **content, "annotations": annotations}
 
 
 def _check_results(results: list[dict[str, Any]], image_ids: set[int], annotations_path: Path) -> None:
@@ -97,9 +119,10 @@ def oks(
 
 
 def suppress_duplicates(results: list[dict[str, Any]], threshold: float = NMS_THRESHOLD) -> list[dict[str, Any]]:
-    """OKS non-maximum suppression within each image: of two poses more alike than `threshold` the better stays.
+    """OKS non-maximum suppression in each image: of two poses more alike than `threshold` the better stays.
 
-    Each result needs an `area` (square pixels of its box) beside the usual fields. The order of the rest is kept.
+    Each result needs an `area` (square pixels of its padded box) beside the usual fields. The order of the rest is
+    kept.
     """
     by_image: dict[int, list[int]] = defaultdict(list)
     for index, result in enumerate(results):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from model.crop import Pixels
 from model.estimator import Keypoints, PersonCrop, PoseEstimator, crop_person, keypoints_to_image, pose_score
+from model.geometry import box_to_region
 from training.dataset import read_image
 
 
@@ -37,7 +38,8 @@ def predict(
 ) -> list[dict[str, Any]]:
     """COCO keypoint results, one for each person and in the same order.
 
-    Beside the usual fields each has `box_xywh` and `area` (of that box, in square image pixels).
+    Beside the usual fields each has `box_xywh` and `area` (square image pixels of the padded
+    region, for OKS-NMS).
     """
     results = []
     crops = _crops(persons, estimator)
@@ -45,7 +47,7 @@ def predict(
         while batch := list(islice(crops, batch_size)):
             found = estimator.estimate([crop.pixels for _, crop in batch], flip_test=flip_test)
             for (person, crop), keypoints in zip(batch, found, strict=True):
-                results.append(_result(person, keypoints_to_image(keypoints, crop)))
+                results.append(_result(person, keypoints_to_image(keypoints, crop), estimator.config.input_hw))
             bar.update(len(batch))
     return results
 
@@ -58,7 +60,8 @@ def _crops(persons: Sequence[BoxedPerson], estimator: PoseEstimator) -> Iterator
         yield person, crop_person(opened[1], person.box_xywh, estimator.config)
 
 
-def _result(person: BoxedPerson, keypoints: Keypoints) -> dict[str, Any]:
+def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]) -> dict[str, Any]:
+    _, width = box_to_region(person.box_xywh, input_hw)
     flat = np.column_stack((keypoints.points, keypoints.scores)).ravel()
     return {
         "image_id": person.image_id,
@@ -66,5 +69,5 @@ def _result(person: BoxedPerson, keypoints: Keypoints) -> dict[str, Any]:
         "keypoints": flat.tolist(),
         "score": pose_score(keypoints.scores, person.box_score),
         "box_xywh": person.box_xywh.tolist(),
-        "area": float(person.box_xywh[2] * person.box_xywh[3]),
+        "area": width**2 * input_hw[0] / input_hw[1],
     }

@@ -88,17 +88,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
     try:
         augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
-        train_sets = tuple((Path(json), Path(images)) for json, images in given.pop("train"))
-        trainer = Trainer(
-            TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+        train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
+        settings = TrainSettings(
+            train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given
         )
+        trainer = Trainer(settings)
         best = trainer.run()
     except ValueError as error:
         print(f"training.train: {error}", file=sys.stderr)
         return 2
     except TrainingDiverged as error:
-        print(f"training.train: {error}; the last good state is in {given['run_dir']}", file=sys.stderr)
+        print(f"training.train: {error}; the last good state is in {settings.run_dir}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("training.train: interrupted; the same command goes on from the last saved state", file=sys.stderr)
+        return 130
     print(f"best AP on {trainer.val_data.annotations_path.name} (boxes gt, no flip test): {best:.4f}")
     return 0
 

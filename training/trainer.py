@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from model.variants import variant
 from training.coco import KeypointData, read_persons
 from training.dataset import EpochBatches, Example, PersonViews
 from training.loss import heatmap_mse
-from training.oks import score_results
+from training.oks import ScorerMissing, score_results
 from training.predict import BoxedPerson, predict
 from training.run_state import load_run, save_run
 from training.schedule import learning_rate
@@ -61,16 +62,20 @@ class Trainer:
             heatmap_sigma=settings.heatmap_sigma,
             dropout=settings.dropout,
         )
+        if not self.val_data.persons:
+            raise ValueError(f"{self.val_data.annotations_path} has no persons; allowed: at least one, to validate on")
+        self.can_score = _can_score(self.val_data)
         torch.manual_seed(settings.seed)
         net = BTranspose(self.config)
-        if settings.init is not None:
-            _initialise(net, settings)
+        self.initialised_from: dict[str, Any] | None = None
+        self.last_path = settings.run_dir / "last.safetensors"
+        if settings.init is not None and not self.last_path.exists():
+            self.initialised_from = _initialise(net, settings.init)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
         self.steps_per_epoch = len(EpochBatches(len(self.persons), settings.batch_size, seed=settings.seed, epoch=0))
         self.step = 0
         self.best_ap = -1.0  # what pycocotools says when there is nothing to measure
-        self.last_path = settings.run_dir / "last.safetensors"
 
     @property
     def total_steps(self) -> int:
@@ -90,7 +95,7 @@ class Trainer:
                 row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "images_per_s": round(images_per_s, 2)}
                 if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
                     row |= self._validate(epoch, writer)
-                self._save()
+                self.save()
                 with (settings.run_dir / "log.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
                 tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in row.items()))
@@ -120,7 +125,7 @@ class Trainer:
                 writer.add_scalar("train/loss", losses[-1], self.step)
                 writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
             if self.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
-                self._save()
+                self.save()
                 saved = time.monotonic()
         seconds = time.monotonic() - started
         return sum(losses) / max(len(losses), 1), len(losses) * settings.batch_size / max(seconds, 1e-9)
@@ -152,8 +157,9 @@ class Trainer:
             raise TrainingDiverged(f"the loss is {value} at step {self.step} (learning rate {rate:g})")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm > 0:
-            torch.nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm or math.inf)
+        if not torch.isfinite(norm):
+            raise TrainingDiverged(f"the gradient is {float(norm)} at step {self.step} (learning rate {rate:g})")
         self.optimizer.step()
         self.step += 1
         return value
@@ -170,7 +176,14 @@ class Trainer:
         )
 
     def _validate(self, epoch: int, writer: SummaryWriter) -> dict[str, float]:
-        """AP on the validation set, boxes gt, no flip test; the best network is kept as a checkpoint."""
+        """AP on the validation set, boxes gt, no flip test; the best network is kept as a checkpoint.
+
+        Where nothing can be scored the latest network is kept, to be evaluated elsewhere.
+        """
+        checkpoint = self.settings.run_dir / "best.safetensors"
+        if not self.can_score:
+            save_checkpoint(checkpoint, self.net, training=self._provenance(epoch + 1))
+            return {}
         persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
         estimator = PoseEstimator(self.net, self.device, self.dtype)
         metrics = score_results(predict(estimator, persons, flip_test=False), self.val_data.annotations_path)
@@ -178,7 +191,7 @@ class Trainer:
             writer.add_scalar(f"val/{name}", metrics[name], self.step)
         if metrics["AP"] > self.best_ap:
             self.best_ap = metrics["AP"]
-            save_checkpoint(self.settings.run_dir / "best.safetensors", self.net, training=self._provenance(epoch + 1))
+            save_checkpoint(checkpoint, self.net, training=self._provenance(epoch + 1))
         return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR")}
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
@@ -195,24 +208,38 @@ class Trainer:
             "schedule": settings.schedule,
             "precision": str(self.dtype).removeprefix("torch."),
             "seed": settings.seed,
-            "initialised_from": None if settings.init is None else load_checkpoint(settings.init)[1].training,
+            "initialised_from": self.initialised_from,
         }
 
-    def _save(self) -> None:
-        facts = {"step": self.step, "best_ap": self.best_ap, "settings": self.settings.to_json()}
+    def save(self) -> None:
+        """Write the state that the run resumes from."""
+        facts = {
+            "step": self.step,
+            "best_ap": self.best_ap,
+            "initialised_from": self.initialised_from,
+            "settings": self.settings.to_json(),
+        }
         save_run(self.last_path, self.net, self.optimizer, facts)
 
     def _resume(self) -> None:
         facts = load_run(self.last_path, self.net, self.optimizer)
         self.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
+        self.initialised_from = facts.get("initialised_from")
         before = facts.get("settings", {})
-        changed = [
-            f"{name}: {before.get(name)} -> {value}"
+        changed = {
+            name: f"{name}: {before.get(name)} -> {value}"
             for name, value in self.settings.to_json().items()
             if name != "run_dir" and before.get(name) != value
-        ]
+        }
+        # A step, and the best figure so far, mean something else with these.
+        if fixed := changed.keys() & {"train_sets", "val_set", "batch_size", "seed"}:
+            raise ValueError(
+                f"{self.settings.run_dir} was started with other settings: "
+                + "; ".join(changed[name] for name in sorted(fixed))
+                + "; allowed: the same ones, or another --run-dir"
+            )
         if changed:
-            tqdm.write("resumed with other settings than before: " + "; ".join(changed))
+            tqdm.write("resumed with other settings than before: " + "; ".join(changed.values()))
 
     def _describe(self) -> None:
         settings = self.settings
@@ -224,12 +251,23 @@ class Trainer:
         )
 
 
-def _initialise(net: BTranspose, settings: TrainSettings) -> None:
-    assert settings.init is not None
-    stored, card = load_checkpoint(settings.init)
+def _initialise(net: BTranspose, path: Path) -> dict[str, Any]:
+    """Load the weights of a checkpoint, at any crop size, and return how they came about."""
+    stored, card = load_checkpoint(path)
     weights = fit_weights(stored.state_dict(), net, card.config)
-    load_strictly(net, weights, source=str(settings.init))
-    tqdm.write(f"initialised from {settings.init} ({card.config.label}, {len(weights)} tensors)")
+    load_strictly(net, weights, source=str(path))
+    tqdm.write(f"initialised from {path} ({card.config.label}, {len(weights)} tensors)")
+    return {**card.training, "sha256": card.sha256, "input_hw": list(card.config.input_hw)}
+
+
+def _can_score(data: KeypointData) -> bool:
+    """Whether AP can be measured here; said at once, not after the first epoch. Raises AnnotationError for bad data."""
+    try:
+        score_results([], data.annotations_path)
+    except ScorerMissing as error:
+        tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
+        return False
+    return True
 
 
 def _describe_data(data: KeypointData) -> dict[str, Any]:
