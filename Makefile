@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.installed-to-serve
 EVERYTHING := $(VENV)/.installed-everything
 
-.PHONY: setup serve test test-slow check format
+.PHONY: setup serve test test-slow check bench format
 
 setup: $(EVERYTHING)
 
@@ -38,6 +38,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python bench/stages.py
 
 format: setup
 	$(BIN)/ruff format .
