@@ -95,6 +95,13 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
             )
         return PosesBody.of(result)
 
+    _add_information(app, service)
+    return app
+
+
+def _add_information(app: FastAPI, service: PoseService) -> None:
+    """The routes that tell about the service and take nothing."""
+
     @app.get("/model", summary="What is being served", tags=["model"])
     async def model() -> ModelBody:
         """What is being served."""
@@ -117,8 +124,6 @@ def create_app(service: PoseService, *, version: str, body_timeout_s: float) -> 
     @app.get("/", include_in_schema=False)
     async def root() -> RedirectResponse:
         return RedirectResponse("docs")
-
-    return app
 
 
 def _lifespan(service: PoseService) -> Callable[[FastAPI], Any]:

@@ -6,26 +6,11 @@ from model.attention import AttentionCollector
 from model.btranspose import BTranspose
 from model.variants import VARIANTS, variant
 
-PUBLISHED_MILLIONS = {
-    "c2a1-4": 6.80,
-    "c2a2-4": 9.55,
-    "c3a1-4": 10.09,
-    "c3a1-8": 10.09,
-    "c3a1-4-n6": 11.67,
-    "c3a1-4-large": 23.82,
-}
 POSITIONS = ("relative", "absolute")
 
 
 def random_crops(batch, height, width, *, seed=1):
     return torch.randn(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("key", VARIANTS)
-def test_absolute_positions_give_the_published_number_of_parameters(key):
-    with torch.device("meta"):
-        net = BTranspose(variant(key, position="absolute"))
-    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == PUBLISHED_MILLIONS[key]
 
 
 @pytest.mark.parametrize("position", POSITIONS)

@@ -222,7 +222,7 @@ def test_a_run_starts_from_a_checkpoint_of_another_crop_size(settings, tmp_path)
     expected, _ = load_checkpoint(path, input_hw=TINY_HW)
     for name, weight in expected.state_dict().items():
         assert torch.equal(trainer.net.state_dict()[name], weight), name
-    before = trainer._provenance(1)["initialised_from"]
+    before = trainer.initialised_from
     assert (before["task"], before["input_hw"]) == ("drawn", [128, 96])
     trainer.train_step(first_batch(trainer))
 
@@ -345,4 +345,4 @@ def test_a_resumed_run_does_not_need_the_checkpoint_that_it_started_from(setting
     path.unlink()
     again = Trainer(dataclasses.replace(settings, epochs=3))
     again.run()
-    assert again._provenance(3)["initialised_from"]["task"] == "drawn"
+    assert again.initialised_from["task"] == "drawn"

@@ -34,6 +34,7 @@ from training.coco import AnnotationError, check_layout, read_json, read_persons
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
+from training.provenance import short_name
 from training.settings import Precision
 
 PERSON_CATEGORY = 1
@@ -106,12 +107,12 @@ def evaluate_results(given: argparse.Namespace) -> tuple[dict[str, Any], list[di
 
 
 def _describe_truth(annotations_path: Path) -> dict[str, Any]:
-    """What the figures were measured on; the last parts of the path are enough to tell which file it was."""
+    """What the figures were measured on."""
     content = read_json(annotations_path)
     check_layout(content, annotations_path)
     counted = [one for one in content["annotations"] if any(one.get("keypoints", ())[2::3]) and not one.get("iscrowd")]
     return {
-        "annotations": "/".join(annotations_path.resolve().parts[-3:]),
+        "annotations": short_name(annotations_path),
         "images": len(content["images"]),
         "persons": len(counted),
     }

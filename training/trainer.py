@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.btranspose import BTranspose
-from model.checkpoint import fit_weights, load_checkpoint, load_strictly, save_checkpoint, write_atomically
+from model.checkpoint import save_checkpoint, write_atomically
 from model.crop import normalise
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
@@ -29,9 +28,11 @@ from training.dataset import EpochBatches, Example, PersonViews
 from training.loss import heatmap_mse
 from training.oks import ScorerMissing, score_results
 from training.predict import BoxedPerson, predict
+from training.provenance import describe_run
 from training.run_state import load_run, save_run
 from training.schedule import learning_rate
 from training.settings import TrainSettings
+from training.transfer import initialise
 
 
 class TrainingDiverged(RuntimeError):
@@ -70,7 +71,7 @@ class Trainer:
         self.initialised_from: dict[str, Any] | None = None
         self.last_path = settings.run_dir / "last.safetensors"
         if settings.init is not None and not self.last_path.exists():
-            self.initialised_from = _initialise(net, settings.init)
+            self.initialised_from = initialise(net, settings.init)
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
         self.steps_per_epoch = len(EpochBatches(len(self.persons), settings.batch_size, seed=settings.seed, epoch=0))
@@ -195,21 +196,14 @@ class Trainer:
         return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR")}
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
-        """What a card says about how its weights came about; file names, not machine paths."""
-        settings = self.settings
-        return {
-            "task": "keypoints",
-            "data": [_describe_data(data) for data in self.train_data],
-            "chosen_on": _describe_data(self.val_data),
-            "epochs": epochs,
-            "epochs_planned": settings.epochs,
-            "batch_size": settings.batch_size,
-            "learning_rate": [settings.learning_rate, settings.learning_rate_end],
-            "schedule": settings.schedule,
-            "precision": str(self.dtype).removeprefix("torch."),
-            "seed": settings.seed,
-            "initialised_from": self.initialised_from,
-        }
+        return describe_run(
+            self.settings,
+            train_data=self.train_data,
+            val_data=self.val_data,
+            epochs=epochs,
+            dtype=self.dtype,
+            initialised_from=self.initialised_from,
+        )
 
     def save(self) -> None:
         """Write the state that the run resumes from."""
@@ -251,15 +245,6 @@ class Trainer:
         )
 
 
-def _initialise(net: BTranspose, path: Path) -> dict[str, Any]:
-    """Load the weights of a checkpoint, at any crop size, and return how they came about."""
-    stored, card = load_checkpoint(path)
-    weights = fit_weights(stored.state_dict(), net, card.config)
-    load_strictly(net, weights, source=str(path))
-    tqdm.write(f"initialised from {path} ({card.config.label}, {len(weights)} tensors)")
-    return {**card.training, "sha256": card.sha256, "input_hw": list(card.config.input_hw)}
-
-
 def _can_score(data: KeypointData) -> bool:
     """Whether AP can be measured here; said at once, not after the first epoch. Raises AnnotationError for bad data."""
     try:
@@ -268,8 +253,3 @@ def _can_score(data: KeypointData) -> bool:
         tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
         return False
     return True
-
-
-def _describe_data(data: KeypointData) -> dict[str, Any]:
-    parts = data.annotations_path.resolve().parts[-3:]
-    return {"annotations": "/".join(parts), "photographs": data.num_images, "persons": len(data.persons)}
