@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from fakes import BrightestPixel, make_service
-from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
 
 from model.skeleton import NUM_KEYPOINTS
+from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
 from service.core import PoseRequest, PoseResult, PoseService
 from service.errors import EngineFailed, InvalidParameter, NotAnImage, Overloaded, TooLarge, Unavailable
 from service.images import ImageLimits
@@ -111,7 +111,7 @@ def test_extreme_boxes_are_answered(box):
     assert len(result.poses) == 1
 
 
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bad_picture_fails_alone():
     async def run() -> list[object]:
         service = await ready(make_service())

@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 from fakes import BrightestPixel, make_service
-from pictures import SIZE, SQUARE, encoded, huge_png, jpeg, square
 
 from model.skeleton import KEYPOINT_NAMES
+from pictures import SIZE, SQUARE, encoded, huge_png, jpeg, square
 from service import errors
 from service.core import PoseService
 from service.http_api import PROBLEM_MEDIA_TYPE, STATUS_OF_ERROR, create_app
@@ -147,7 +147,7 @@ def test_no_content_type():
     assert_problem(ask(lambda client: client.post("/pose", content=jpeg())), 415, "missing")
 
 
-@pytest.mark.filterwarnings("default::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_is_not_a_picture_or_too_large_and_the_service_goes_on():
     async def run() -> None:
         async with client_of(make_service()) as client:
