@@ -5,9 +5,9 @@ import re
 
 import pytest
 import torch
-from drawings import lively_network, tiny_config
 from safetensors.torch import load_file, save
 
+from drawings import lively_network, tiny_config
 from model.checkpoint import (
     FORMAT,
     CheckpointCard,

@@ -3,8 +3,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from drawings import blob_photograph, noise_photograph, ramp_photograph
 
+from drawings import blob_photograph, noise_photograph, ramp_photograph
 from model.crop import MEAN_RGB, STD_RGB, normalise, warp_crop
 from model.geometry import apply_affine, box_to_affine, invert_affine, region_to_affine
 

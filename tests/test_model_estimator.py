@@ -3,10 +3,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from drawings import TINY_HW, blob_photograph, lively_network, noise_photograph, tiny_config
 from torch import nn
 from torch.nn import functional as F
 
+from drawings import TINY_HW, blob_photograph, lively_network, noise_photograph, tiny_config
 from model.estimator import Keypoints, PoseEstimator, crop_person, keypoints_to_image, pose_score
 from model.geometry import apply_affine
 from model.heatmap import encode_heatmaps

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from drawings import TINY_HW, lively_network, tiny_config
 
+from drawings import TINY_HW, lively_network, tiny_config
 from model.attention import AttentionCollector
 from model.btranspose import BTranspose
 from model.variants import VARIANTS, variant

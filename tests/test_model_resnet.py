@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from drawings import randomise_norm
 from torch import nn
 
+from drawings import randomise_norm
 from model.resnet import ConvBottleneck, Stem, conv_group
 
 hf_config = pytest.importorskip("transformers.models.resnet.configuration_resnet")

@@ -2,8 +2,8 @@ import json
 import re
 
 import pytest
-from drawings import tiny_config
 
+from drawings import tiny_config
 from model.variants import VARIANTS, PoseConfig, variant
 
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from fakes import BrightestPixel, make_service
 
+from fakes import BrightestPixel, make_service
 from model.skeleton import NUM_KEYPOINTS
 from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
 from service.core import PoseRequest, PoseResult, PoseService

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
-from fakes import BrightestPixel, make_service
 
+from fakes import BrightestPixel, make_service
 from model.skeleton import KEYPOINT_NAMES
 from pictures import SIZE, SQUARE, encoded, huge_png, jpeg, square
 from service import errors

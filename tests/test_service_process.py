@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from drawings import draw_coco, lively_network, tiny_config
 
+from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import save_checkpoint
 from service.settings import BUNDLED_CHECKPOINT
 from training.evaluate import main as evaluate

@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
-from drawings import JOINT_COLORS, draw_joints, figure_points
 
+from drawings import JOINT_COLORS, draw_joints, figure_points
 from model.crop import warp_crop
 from model.geometry import affine_scale, apply_affine
 from model.skeleton import FLIP_ORDER, LOWER_BODY, NUM_KEYPOINTS, UPPER_BODY

@@ -3,8 +3,8 @@ import re
 
 import numpy as np
 import pytest
-from drawings import coco_annotation, draw_coco, figure_points, write_coco
 
+from drawings import coco_annotation, draw_coco, figure_points, write_coco
 from model.geometry import clip_box
 from training.coco import AnnotationError, read_json, read_persons
 

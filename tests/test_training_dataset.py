@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from drawings import TINY_HW, draw_coco
 from torch.utils.data import DataLoader
 
+from drawings import TINY_HW, draw_coco
 from training.augment import Augmentation
 from training.coco import AnnotationError, read_persons
 from training.dataset import EpochBatches, PersonViews, read_image

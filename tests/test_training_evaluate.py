@@ -7,8 +7,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from drawings import draw_coco, lively_network, tiny_config
 
+from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import read_card, save_checkpoint
 from training.evaluate import detected_boxes, main
 from training.oks import METRIC_NAMES

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawings import draw_coco, figure_points
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from drawings import draw_coco, figure_points
 from training.coco import AnnotationError
 from training.oks import METRIC_NAMES, oks, score_results, suppress_duplicates
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from drawings import draw_coco, lively_network, tiny_config
 
+from drawings import draw_coco, lively_network, tiny_config
 from model.estimator import PoseEstimator, crop_person, keypoints_to_image, pose_score
 from training.coco import AnnotationError, read_persons
 from training.dataset import read_image

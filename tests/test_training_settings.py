@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from drawings import draw_coco
 
+from drawings import draw_coco
 from training.settings import TrainSettings
 from training.train import build_parser, main, parse_input_hw
 

@@ -3,9 +3,9 @@ import json
 
 import pytest
 import torch
-from drawings import TINY_HW, draw_coco, lively_network, tiny_config
 from safetensors.torch import load_file
 
+from drawings import TINY_HW, draw_coco, lively_network, tiny_config
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.variants import VARIANTS
 from training.augment import Augmentation
