@@ -56,6 +56,12 @@ def clip_box(box_xywh: npt.ArrayLike, width: int, height: int) -> Array:
     return np.array([left, top, max(inside_w, 0.0), max(inside_h, 0.0)])
 
 
+def region_area(box_xywh: npt.ArrayLike, input_hw: tuple[int, int]) -> float:
+    """Square image pixels of the region that is cropped around a box. Errors as `box_to_region`."""
+    _, width = box_to_region(box_xywh, input_hw)
+    return width**2 * input_hw[0] / input_hw[1]
+
+
 def region_to_affine(
     center_image: npt.ArrayLike,
     width_image: float,

@@ -18,7 +18,7 @@ import numpy as np
 
 from model.checkpoint import CheckpointCard
 from model.estimator import Keypoints, PersonCrop, crop_person, keypoints_to_image, pose_score
-from model.geometry import MAX_COORDINATE, MIN_SIZE, clip_box
+from model.geometry import MAX_COORDINATE, MIN_SIZE, clip_box, region_area
 from model.skeleton import KEYPOINT_NAMES, LIMBS
 from service.engine import Engine
 from service.errors import EngineFailed, InvalidParameter, Overloaded, Unavailable
@@ -28,7 +28,6 @@ Box = tuple[float, float, float, float]
 
 MAX_DECODERS = 4  # each may hold a whole decoded picture
 MAX_LOOKS = 4  # times the largest picture: what the crops of one request may read, or one request blocks the rest
-REGION_PER_BOX = 2.1  # pixels read for a box, per pixel of the box: padding on both sides, and its aspect at worst
 WARMING_UP = "the network is warming up"
 DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
 
@@ -191,7 +190,7 @@ class PoseService:
                     f"boxes[{number}] is {list(box)}, wholly outside the upright picture of {width} x {height} "
                     "pixels; allowed: boxes that overlap it"
                 )
-        looked_at = sum(min(float(box[2] * box[3]) * REGION_PER_BOX, width * height) for box in clipped)
+        looked_at = sum(min(region_area(box, self._config.input_hw), width * height) for box in clipped)
         if looked_at > MAX_LOOKS * self.limits.max_pixels:
             raise InvalidParameter(
                 f"the {len(boxes)} boxes together cover {looked_at:.0f} pixels; allowed: at most "

@@ -271,6 +271,13 @@ def test_boxes_that_together_read_too_many_pixels_are_refused():
     assert len(estimate(PoseRequest(image=image, boxes_xywh=whole * 4), limits=small_limit).poses) == 4
 
 
+def test_thin_boxes_count_with_the_region_that_is_cropped_for_them():
+    slivers = [(50.0, 0.0, 0.01, 100.0)] * 5
+    request = PoseRequest(image=jpeg(square((100, 100), (50, 60))), boxes_xywh=slivers)
+    with pytest.raises(InvalidParameter, match="the 5 boxes together cover 50000 pixels"):
+        estimate(request, limits=ImageLimits(max_pixels=10_000))
+
+
 def test_a_box_is_clipped_to_the_picture_as_in_evaluation():
     inside, over = (0.0, 0.0, 60.0, 50.0), (-40.0, -30.0, 300.0, 80.0)
     first, second = estimate(PoseRequest(image=jpeg(), boxes_xywh=[inside, over])).poses

@@ -5,9 +5,9 @@ import pytest
 
 from drawings import JOINT_COLORS, draw_joints, figure_points
 from model.crop import warp_crop
-from model.geometry import affine_scale, apply_affine
+from model.geometry import affine_scale, apply_affine, box_to_affine
 from model.skeleton import FLIP_ORDER, LOWER_BODY, NUM_KEYPOINTS, UPPER_BODY
-from training.augment import Augmentation, View, plain_view, random_view
+from training.augment import Augmentation, View, random_view
 
 INPUT_HW = (256, 192)
 BOX = np.array([120.0, 60.0, 150.0, 280.0])
@@ -31,7 +31,7 @@ def pairwise(points):
     return np.linalg.norm(points[:, None] - points[None], axis=-1)
 
 
-PLAIN = plain_view(BOX, INPUT_HW)
+PLAIN = View(box_to_affine(BOX, INPUT_HW), flip=False)
 PLAIN_SCALE = affine_scale(PLAIN.image_to_crop)
 
 

@@ -64,11 +64,6 @@ class View:
         return labelled[list(FLIP_ORDER)] if self.flip else labelled
 
 
-def plain_view(box_xywh: npt.ArrayLike, input_hw: tuple[int, int]) -> View:
-    """The view that evaluation and serving take."""
-    return View(region_to_affine(*box_to_region(box_xywh, input_hw), input_hw), flip=False)
-
-
 def random_view(
     box_xywh: npt.ArrayLike,
     points_image: Array,

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from model.crop import Pixels
 from model.estimator import Keypoints, PersonCrop, PoseEstimator, crop_person, keypoints_to_image, pose_score
-from model.geometry import box_to_region
+from model.geometry import region_area
 from training.dataset import read_image
 
 
@@ -61,7 +61,6 @@ def _crops(persons: Sequence[BoxedPerson], estimator: PoseEstimator) -> Iterator
 
 
 def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]) -> dict[str, Any]:
-    _, width = box_to_region(person.box_xywh, input_hw)
     flat = np.column_stack((keypoints.points, keypoints.scores)).ravel()
     return {
         "image_id": person.image_id,
@@ -69,5 +68,5 @@ def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]
         "keypoints": flat.tolist(),
         "score": pose_score(keypoints.scores, person.box_score),
         "box_xywh": person.box_xywh.tolist(),
-        "area": width**2 * input_hw[0] / input_hw[1],
+        "area": region_area(person.box_xywh, input_hw),
     }
