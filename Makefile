@@ -7,7 +7,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SERVING := $(VENV)/.installed-to-serve
 EVERYTHING := $(VENV)/.installed-everything
 
-.PHONY: setup serve test test-slow check bench format
+# The linter of the wire contract; npm only carries its binary.
+BUF := $(VENV)/npm/node_modules/.bin/buf
+BUF_VERSION := 1.75.0
+
+.PHONY: setup serve test test-slow check check-proto lint-proto proto bench format
 
 setup: $(EVERYTHING)
 
@@ -33,14 +37,31 @@ test: setup
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
-check: setup
+check: setup check-proto
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The committed code is what the contract gives, and the contract keeps the rules of its trade.
+check-proto: setup
+	$(BIN)/python proto/generate.py --check
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory lint-proto; \
+		elif [ -n "$$CI" ]; then echo "npm is needed to lint proto/"; exit 1; \
+		else echo "npm is not here: proto/ is not linted"; fi
+
+lint-proto: $(BUF)
+	$(BUF) lint proto
+
+$(BUF):
+	npm install --silent --no-fund --no-audit --prefix $(VENV)/npm @bufbuild/buf@$(BUF_VERSION)
+
+proto: setup
+	$(BIN)/python proto/generate.py
+
 bench: setup
 	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/serving.py
 
 format: setup
 	$(BIN)/ruff format .

@@ -1,0 +1,167 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DependencyLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPENDENCY_LEVEL_UNSPECIFIED: _ClassVar[DependencyLevel]
+    DEPENDENCY_LEVEL_MHSA: _ClassVar[DependencyLevel]
+    DEPENDENCY_LEVEL_ENCODER: _ClassVar[DependencyLevel]
+
+class DependencyMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPENDENCY_MODE_UNSPECIFIED: _ClassVar[DependencyMode]
+    DEPENDENCY_MODE_DEPENDENCY: _ClassVar[DependencyMode]
+    DEPENDENCY_MODE_AFFECT: _ClassVar[DependencyMode]
+
+class DependencyFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DEPENDENCY_FORMAT_UNSPECIFIED: _ClassVar[DependencyFormat]
+    DEPENDENCY_FORMAT_MAP: _ClassVar[DependencyFormat]
+    DEPENDENCY_FORMAT_PNG: _ClassVar[DependencyFormat]
+DEPENDENCY_LEVEL_UNSPECIFIED: DependencyLevel
+DEPENDENCY_LEVEL_MHSA: DependencyLevel
+DEPENDENCY_LEVEL_ENCODER: DependencyLevel
+DEPENDENCY_MODE_UNSPECIFIED: DependencyMode
+DEPENDENCY_MODE_DEPENDENCY: DependencyMode
+DEPENDENCY_MODE_AFFECT: DependencyMode
+DEPENDENCY_FORMAT_UNSPECIFIED: DependencyFormat
+DEPENDENCY_FORMAT_MAP: DependencyFormat
+DEPENDENCY_FORMAT_PNG: DependencyFormat
+
+class Box(_message.Message):
+    __slots__ = ("x", "y", "width", "height")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    x: float
+    y: float
+    width: float
+    height: float
+    def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., width: _Optional[float] = ..., height: _Optional[float] = ...) -> None: ...
+
+class Keypoint(_message.Message):
+    __slots__ = ("x", "y", "score")
+    X_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    x: float
+    y: float
+    score: float
+    def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...
+
+class Pose(_message.Message):
+    __slots__ = ("bbox", "score", "keypoints")
+    BBOX_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    KEYPOINTS_FIELD_NUMBER: _ClassVar[int]
+    bbox: Box
+    score: float
+    keypoints: _containers.RepeatedCompositeFieldContainer[Keypoint]
+    def __init__(self, bbox: _Optional[_Union[Box, _Mapping]] = ..., score: _Optional[float] = ..., keypoints: _Optional[_Iterable[_Union[Keypoint, _Mapping]]] = ...) -> None: ...
+
+class ImageSize(_message.Message):
+    __slots__ = ("width", "height")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
+
+class EstimatePoseRequest(_message.Message):
+    __slots__ = ("image", "boxes", "flip_test")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    BOXES_FIELD_NUMBER: _ClassVar[int]
+    FLIP_TEST_FIELD_NUMBER: _ClassVar[int]
+    image: bytes
+    boxes: _containers.RepeatedCompositeFieldContainer[Box]
+    flip_test: bool
+    def __init__(self, image: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ..., flip_test: _Optional[bool] = ...) -> None: ...
+
+class EstimatePoseResponse(_message.Message):
+    __slots__ = ("image", "poses")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    POSES_FIELD_NUMBER: _ClassVar[int]
+    image: ImageSize
+    poses: _containers.RepeatedCompositeFieldContainer[Pose]
+    def __init__(self, image: _Optional[_Union[ImageSize, _Mapping]] = ..., poses: _Optional[_Iterable[_Union[Pose, _Mapping]]] = ...) -> None: ...
+
+class StreamPosesRequest(_message.Message):
+    __slots__ = ("frame_id", "image", "boxes", "flip_test")
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    BOXES_FIELD_NUMBER: _ClassVar[int]
+    FLIP_TEST_FIELD_NUMBER: _ClassVar[int]
+    frame_id: int
+    image: bytes
+    boxes: _containers.RepeatedCompositeFieldContainer[Box]
+    flip_test: bool
+    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ..., flip_test: _Optional[bool] = ...) -> None: ...
+
+class StreamPosesResponse(_message.Message):
+    __slots__ = ("frame_id", "image", "poses", "error")
+    FRAME_ID_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    POSES_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    frame_id: int
+    image: ImageSize
+    poses: _containers.RepeatedCompositeFieldContainer[Pose]
+    error: FrameError
+    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., poses: _Optional[_Iterable[_Union[Pose, _Mapping]]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ...) -> None: ...
+
+class FrameError(_message.Message):
+    __slots__ = ("code", "message", "reason")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    reason: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class GetDependencyRequest(_message.Message):
+    __slots__ = ("image", "box", "keypoint", "level", "layer", "head", "mode", "threshold", "format")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    KEYPOINT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    image: bytes
+    box: Box
+    keypoint: str
+    level: DependencyLevel
+    layer: int
+    head: int
+    mode: DependencyMode
+    threshold: float
+    format: DependencyFormat
+    def __init__(self, image: _Optional[bytes] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., keypoint: _Optional[str] = ..., level: _Optional[_Union[DependencyLevel, str]] = ..., layer: _Optional[int] = ..., head: _Optional[int] = ..., mode: _Optional[_Union[DependencyMode, str]] = ..., threshold: _Optional[float] = ..., format: _Optional[_Union[DependencyFormat, str]] = ...) -> None: ...
+
+class GetDependencyResponse(_message.Message):
+    __slots__ = ("height", "width", "attention", "query_row", "query_column", "layer", "png")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    QUERY_ROW_FIELD_NUMBER: _ClassVar[int]
+    QUERY_COLUMN_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    PNG_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    attention: _containers.RepeatedScalarFieldContainer[float]
+    query_row: int
+    query_column: int
+    layer: int
+    png: bytes
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., attention: _Optional[_Iterable[float]] = ..., query_row: _Optional[int] = ..., query_column: _Optional[int] = ..., layer: _Optional[int] = ..., png: _Optional[bytes] = ...) -> None: ...
