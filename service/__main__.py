@@ -1,13 +1,14 @@
-"""Composition root: settings -> objects -> server. `python -m service --help` lists the settings."""
+"""Composition root: settings -> objects -> servers. `python -m service --help` lists the settings."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import signal
+import os
 import sys
 from importlib.metadata import version
 
-import uvicorn
+import grpc
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
@@ -15,21 +16,33 @@ from model.checkpoint import load_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.skeleton import NUM_KEYPOINTS
-from service.core import ModelInfo, PoseService
+from service.access_log import configure_logging, log_request
+from service.admission import Admission
+from service.api_keys import read_api_keys
+from service.core import PoseService
 from service.engine import Engine
+from service.grpc_server import add_health, add_port, follow_readiness, make_grpc_server
 from service.http_api import create_app
+from service.http_server import HttpServer, make_http_server
 from service.images import ImageLimits
+from service.metrics import Metrics
+from service.poses import ModelInfo
+from service.running import serve
 from service.settings import ServiceSettings
+from service.tracing import Tracer, make_tracer
 
 log = logging.getLogger("service")
 
+VERSION = version("btranspose")
 
-def build_service(settings: ServiceSettings) -> PoseService:
+
+def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | None) -> PoseService:
     """Load the checkpoint and put the service together. Raises ValueError if the settings do not work here."""
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.precision, device)
     net, card = load_checkpoint(settings.checkpoint)
-    estimator = PoseEstimator(net, device, dtype)
+    if net.config.num_keypoints != NUM_KEYPOINTS:
+        raise ValueError(f"{settings.checkpoint} has {net.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
     info = ModelInfo(
         variant=net.config.key,
         label=net.config.label,
@@ -40,16 +53,34 @@ def build_service(settings: ServiceSettings) -> PoseService:
         device=str(device),
         precision=str(dtype).removeprefix("torch."),
     )
-    if net.config.num_keypoints != NUM_KEYPOINTS:
-        raise ValueError(f"{settings.checkpoint} has {net.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
     log.info("serving %s (%s, %s, %s)", info.label, settings.checkpoint.name, info.device, info.precision)
+    admission = Admission(
+        max_requests=settings.max_requests,
+        max_held_bytes=settings.max_held_bytes,
+        timeout_s=settings.timeout_s,
+        api_keys=read_api_keys(settings.api_key_file) if settings.api_key_file else None,
+        observers=(metrics.on_request, log_request, *((tracer.on_request,) if tracer else ())),
+    )
+    engine = Engine(
+        PoseEstimator(net, device, dtype),
+        max_batch=settings.max_batch,
+        max_waiting=settings.max_waiting,
+        stalled_after_s=settings.stalled_after_s,
+        observer=metrics,
+    )
+    metrics.describe(info, version=VERSION)
+    metrics.watch(
+        engine=engine,
+        requests=lambda: admission.requests,
+        is_open=lambda: admission.closed_because is None,
+    )
     return PoseService(
-        Engine(estimator, max_batch=settings.max_batch, max_waiting=settings.max_waiting),
+        engine,
+        admission,
         card=card,
         info=info,
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
-        max_requests=settings.max_requests,
     )
 
 
@@ -64,31 +95,76 @@ def read_settings(argv: list[str] | None = None) -> ServiceSettings:
         sys.exit(2)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 2 if the settings or the checkpoint do not work."""
-    settings = read_settings(argv)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.captureWarnings(True)
-    try:
-        service = build_service(settings)
-    except ValueError as error:
-        print(f"python -m service: {error}", file=sys.stderr)
-        return 2
-    # uvicorn stops gracefully on SIGTERM and then raises it again, for whoever was there before; an orderly stop is no
-    # failure, so nobody is.
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(
-        create_app(service, version=version("btranspose"), body_timeout_s=settings.body_timeout_s),
+def build_servers(
+    settings: ServiceSettings, service: PoseService, metrics: Metrics
+) -> tuple[HttpServer, grpc.aio.Server]:
+    """Both servers, not started yet. Raises ValueError if a port or a certificate cannot be used."""
+    http_server = make_http_server(
+        create_app(service, metrics, version=VERSION, body_timeout_s=settings.body_timeout_s),
         host=settings.host,
         port=settings.http_port,
-        log_config=None,
-        timeout_graceful_shutdown=round(settings.drain_timeout_s),
-        server_header=False,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
     )
-    return 0
+    grpc_server = make_grpc_server(service, max_frames=settings.max_frames, max_requests=settings.max_requests)
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    port = add_port(
+        grpc_server,
+        f"{host}:{settings.grpc_port}",
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        client_ca=settings.grpc_client_ca,
+    )
+    log.info("gRPC running on %s:%d", host, port)
+    return http_server, grpc_server
+
+
+async def run(settings: ServiceSettings, service: PoseService, metrics: Metrics) -> int:
+    """Serve over both protocols until told to stop; 2 if a port or a certificate cannot be used."""
+    try:
+        http_server, grpc_server = build_servers(settings, service, metrics)
+    except ValueError as error:
+        return complain(error)
+    health = asyncio.create_task(follow_readiness(service, add_health(grpc_server)))
+    try:
+        return await serve(
+            service,
+            http_server,
+            grpc_server,
+            drain_timeout_s=settings.drain_timeout_s,
+            drain_delay_s=settings.drain_delay_s,
+        )
+    finally:
+        await health
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. 0 after an orderly stop, 1 if work was lost, 2 if the settings do not work."""
+    settings = read_settings(argv)
+    configure_logging(level=settings.log_level, log_format=settings.log_format)
+    metrics = Metrics()
+    try:
+        tracer = make_tracer(os.environ, version=VERSION)
+        service = build_service(settings, metrics, tracer)
+    except ValueError as error:
+        return complain(error)
+    try:
+        return asyncio.run(run(settings, service, metrics))
+    finally:
+        if tracer is not None:
+            tracer.close()
+
+
+def complain(error: ValueError) -> int:
+    """Say what does not work with these settings."""
+    print(f"python -m service: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == 1:
+        # Something is still at work that could not be ended, perhaps in the network; do not wait for it again.
+        logging.shutdown()
+        os._exit(code)
+    sys.exit(code)

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.core import Box, ModelInfo, Pose, PoseResult
 from service.errors import InvalidParameter
+from service.poses import Box, ModelInfo, Pose, PoseResult
 
 BOXES_HELP = (
     "JSON array of boxes [x, y, width, height] in pixels of the upright picture, (0, 0) being its top-left pixel. "
@@ -17,6 +17,14 @@ BOXES_HELP = (
 FLIP_TEST_HELP = "true: also look at the mirrored picture and average; a little more precise, twice the work."
 
 _IMAGE = {"type": "string", "format": "binary"}
+_LENGTH = {"type": "number", "exclusiveMinimum": 0}
+_BOX = {
+    "type": "array",
+    "prefixItems": [{"type": "number"}, {"type": "number"}, _LENGTH, _LENGTH],
+    "items": False,
+    "minItems": 4,
+}
+_BOXES = {"type": "array", "items": _BOX}
 
 # The request body as OpenAPI shows it: it is read by hand, within limits, so FastAPI cannot derive it.
 IMAGE_BODY_OPENAPI: dict[str, Any] = {
@@ -30,7 +38,12 @@ IMAGE_BODY_OPENAPI: dict[str, Any] = {
                     "required": ["image"],
                     "properties": {
                         "image": _IMAGE,
-                        "boxes": {"type": "string", "description": BOXES_HELP},
+                        "boxes": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "contentSchema": _BOXES,
+                            "description": BOXES_HELP,
+                        },
                         "flip_test": {"type": "boolean", "description": FLIP_TEST_HELP},
                     },
                 }
@@ -38,9 +51,19 @@ IMAGE_BODY_OPENAPI: dict[str, Any] = {
         },
     },
     "parameters": [
-        {"name": "boxes", "in": "query", "description": BOXES_HELP, "schema": {"type": "string"}},
+        {
+            "name": "boxes",
+            "in": "query",
+            "description": BOXES_HELP,
+            "content": {"application/json": {"schema": _BOXES}},
+        },
         {"name": "flip_test", "in": "query", "description": FLIP_TEST_HELP, "schema": {"type": "boolean"}},
     ],
+}
+# The headers that some problems have, by status.
+PROBLEM_HEADERS_OPENAPI: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
+    429: {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}},
 }
 
 

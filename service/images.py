@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from model.crop import Pixels
 from service.errors import NotAnImage, TooLarge
+
+if TYPE_CHECKING:  # a client decodes, too, and has no use for torch
+    from model.crop import Pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 

@@ -12,9 +12,12 @@ from model.crop import Pixels
 from model.estimator import Keypoints
 from model.skeleton import NUM_KEYPOINTS
 from model.variants import variant
-from service.core import ModelInfo, PoseService
-from service.engine import Engine
+from service.admission import Admission, Observer
+from service.api_keys import ApiKeys
+from service.core import PoseService
+from service.engine import Engine, EngineObserver
 from service.images import ImageLimits
+from service.poses import ModelInfo
 
 CONFIG = variant("c3a1-4", input_hw=(64, 48))
 
@@ -52,15 +55,49 @@ def _brightest(crop: Pixels, score: float) -> Keypoints:
     return Keypoints(np.tile(point, (NUM_KEYPOINTS, 1)), np.full(NUM_KEYPOINTS, score))
 
 
+def make_engine(
+    estimator: BrightestPixel | None = None,
+    *,
+    max_batch: int = 8,
+    max_waiting: int = 256,
+    stalled_after_s: float = 60.0,
+    observer: EngineObserver | None = None,
+) -> Engine:
+    return Engine(
+        estimator or BrightestPixel(),
+        max_batch=max_batch,
+        max_waiting=max_waiting,
+        stalled_after_s=stalled_after_s,
+        observer=observer,
+    )
+
+
+def make_admission(
+    *,
+    max_requests: int = 64,
+    max_held_bytes: int = 2**30,
+    timeout_s: float = 30.0,
+    api_keys: ApiKeys | None = None,
+    observers: Sequence[Observer] = (),
+) -> Admission:
+    return Admission(
+        max_requests=max_requests,
+        max_held_bytes=max_held_bytes,
+        timeout_s=timeout_s,
+        api_keys=api_keys,
+        observers=observers,
+    )
+
+
 def make_service(
     estimator: BrightestPixel | None = None,
     *,
+    engine: Engine | None = None,
+    admission: Admission | None = None,
     limits: ImageLimits | None = None,
-    max_batch: int = 8,
-    max_waiting: int = 256,
     max_persons: int = 100,
-    max_requests: int = 64,
 ) -> PoseService:
+    """A service on a fake network: `engine` and `admission` where a test needs them to be special."""
     info = ModelInfo(
         variant=CONFIG.key,
         label=CONFIG.label,
@@ -72,10 +109,10 @@ def make_service(
         precision="float32",
     )
     return PoseService(
-        Engine(estimator or BrightestPixel(), max_batch=max_batch, max_waiting=max_waiting),
+        engine or make_engine(estimator),
+        admission or make_admission(),
         card=CheckpointCard(config=CONFIG),
         info=info,
         limits=limits or ImageLimits(),
         max_persons=max_persons,
-        max_requests=max_requests,
     )

@@ -1,0 +1,69 @@
+"""A picture and boxes from a stranger -> one crop for each person. Synchronous; called in a decoder thread.
+
+Knows nothing of protocols or of the network, but the size of its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from model.estimator import PersonCrop, crop_person
+from model.geometry import MAX_COORDINATE, MIN_SIZE, clip_box, region_area
+from model.variants import PoseConfig
+from service.errors import InvalidParameter
+from service.images import ImageLimits, decode_image
+from service.poses import Box, PoseRequest
+
+MAX_LOOKS = 4  # times the largest picture: what the crops of one request may read, or one request blocks the rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class CroppedPicture:
+    """The persons of one picture, `boxes_xywh` and `crops` in the order of the request."""
+
+    width: int
+    height: int
+    boxes_xywh: Sequence[Box]
+    crops: Sequence[PersonCrop]
+
+
+def check_boxes(boxes: Sequence[Box] | None, *, max_persons: int) -> None:
+    """Refuse what can be told to be wrong before the picture is decoded. Raises InvalidParameter."""
+    if boxes is None:
+        return
+    if len(boxes) > max_persons:
+        raise InvalidParameter(f"boxes has {len(boxes)} entries; allowed: at most {max_persons}")
+    for number, box in enumerate(boxes):
+        if not all(math.isfinite(value) for value in box):
+            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: finite numbers [x, y, w, h]")
+        if box[2] < MIN_SIZE or box[3] < MIN_SIZE:
+            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: w and h above 0 (at least {MIN_SIZE:g})")
+        if max(map(abs, box)) > MAX_COORDINATE:
+            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: numbers up to {MAX_COORDINATE:g}")
+
+
+def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) -> CroppedPicture:
+    """Decode the picture and crop every person of it. The boxes have been checked.
+
+    Raises NotAnImage, TooLarge, or InvalidParameter for boxes that do not fit the picture.
+    """
+    image = decode_image(request.image, limits)
+    height, width = image.shape[:2]
+    boxes = request.boxes_xywh if request.boxes_xywh is not None else [(0.0, 0.0, float(width), float(height))]
+    clipped = [clip_box(box, width, height) for box in boxes]  # as training and evaluation do
+    for number, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
+        if inside[2] < MIN_SIZE or inside[3] < MIN_SIZE:
+            raise InvalidParameter(
+                f"boxes[{number}] is {list(box)}, wholly outside the upright picture of {width} x {height} "
+                "pixels; allowed: boxes that overlap it"
+            )
+    looked_at = sum(min(region_area(box, config.input_hw), width * height) for box in clipped)
+    if looked_at > MAX_LOOKS * limits.max_pixels:
+        raise InvalidParameter(
+            f"the {len(boxes)} boxes together cover {looked_at:.0f} pixels; allowed: at most "
+            f"{MAX_LOOKS * limits.max_pixels}. Send fewer or smaller boxes, or a smaller picture"
+        )
+    crops = [crop_person(image, box, config) for box in clipped]
+    return CroppedPicture(width=width, height=height, boxes_xywh=boxes, crops=crops)

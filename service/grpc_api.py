@@ -1,0 +1,165 @@
+"""The gRPC adapter: each method reads a request, calls the service, and writes the answer. No decision is made here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+import grpc
+
+from service.core import PoseService
+from service.errors import (
+    EngineFailed,
+    InvalidParameter,
+    Late,
+    NotAnImage,
+    Overloaded,
+    PoseServiceError,
+    SlowRequest,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    UnsupportedMedia,
+)
+from service.grpc_messages import estimate_pose_response, frame_answer, frame_error, pose_request
+from service.grpc_stream import answer_in_order
+from service.pb import pose_pb2 as pb
+from service.pb import pose_pb2_grpc
+from service.record import DEFECT, Caller, fit_request_id
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+CODE_OF_ERROR: dict[type[PoseServiceError], grpc.StatusCode] = {
+    NotAnImage: grpc.StatusCode.INVALID_ARGUMENT,
+    TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
+    UnsupportedMedia: grpc.StatusCode.INVALID_ARGUMENT,
+    InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
+    SlowRequest: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Late: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unavailable: grpc.StatusCode.UNAVAILABLE,
+    EngineFailed: grpc.StatusCode.INTERNAL,
+}
+DEFECT_MESSAGE = "an internal error; the log has the details"
+
+
+class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
+    """`PoseService` over gRPC.
+
+    Args:
+        service: behind it.
+        max_frames: the most frames of one stream that are read and unanswered.
+    """
+
+    def __init__(self, service: PoseService, *, max_frames: int) -> None:
+        self._service = service
+        self._max_frames = max_frames
+
+    async def EstimatePose(  # noqa: N802 (the name in the contract)
+        self, request: pb.EstimatePoseRequest, context: Context
+    ) -> pb.EstimatePoseResponse:
+        """The keypoints of each person in one picture."""
+        caller = _caller(context, "pose")
+        async with _errors_told(context, caller), self._service.admission.request(caller) as record:
+            self._service.admission.hold(record, len(request.image))
+            result = await self._service.estimate(pose_request(request), record)
+            return estimate_pose_response(result)
+        raise AssertionError("unreachable: an error ends the call")
+
+    async def StreamPoses(  # noqa: N802
+        self, _: AsyncIterator[pb.StreamPosesRequest], context: Context
+    ) -> None:
+        """Poses for the frames of a video, in their order."""
+        caller = _caller(context, "stream")
+        service = self._service
+        async with _errors_told(context, caller):
+            with service.admission.stream(caller):
+                async with _until(service.stopping, context) as read:
+                    await answer_in_order(
+                        read, lambda frame: self._frame(frame, caller), context.write, limit=self._max_frames
+                    )
+                if service.stopping.is_set():
+                    raise Unavailable("the service is shutting down; send the other frames again")
+
+    async def GetDependency(  # noqa: N802
+        self, _: pb.GetDependencyRequest, context: Context
+    ) -> pb.GetDependencyResponse:
+        """Not served yet."""
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "dependency maps are not served yet")
+        raise AssertionError("unreachable: abort raises")
+
+    async def _frame(self, frame: pb.StreamPosesRequest, stream: Caller) -> pb.StreamPosesResponse:
+        """One frame of a stream; what is wrong with it is in its answer."""
+        caller = replace(stream, method="frame", request_id=f"{stream.request_id}/{frame.frame_id}", timeout_s=None)
+        try:
+            async with self._service.admission.frame(caller) as record:
+                self._service.admission.hold(record, len(frame.image))
+                result = await self._service.estimate(pose_request(frame), record, patient=True)
+                return frame_answer(frame.frame_id, result)
+        except PoseServiceError as error:
+            code = CODE_OF_ERROR[type(error)].value[0]
+            return frame_error(frame.frame_id, code, str(error), error.reason)
+        except Exception:
+            log.exception("request %s failed on a defect", caller.request_id)
+            return frame_error(frame.frame_id, grpc.StatusCode.INTERNAL.value[0], DEFECT_MESSAGE, DEFECT)
+
+
+def _caller(context: Context, method: str) -> Caller:
+    metadata: dict[str, Any] = dict(context.invocation_metadata() or ())
+    request_id = fit_request_id(metadata.get("x-request-id"))
+    context.set_trailing_metadata((("x-request-id", request_id),))
+    return Caller(
+        protocol="grpc",
+        method=method,
+        request_id=request_id,
+        api_key=metadata.get("x-api-key"),
+        timeout_s=context.time_remaining(),
+        traceparent=metadata.get("traceparent"),
+    )
+
+
+@asynccontextmanager
+async def _errors_told(context: Context, caller: Caller) -> AsyncIterator[None]:
+    """End the call with a status for whatever goes wrong inside."""
+    try:
+        yield
+    except PoseServiceError as error:
+        metadata = [("x-request-id", caller.request_id), ("reason", error.reason)]
+        if isinstance(error, Overloaded):
+            metadata.append(("retry-after-ms", str(math.ceil(1000 * error.retry_after_s))))
+        await context.abort(CODE_OF_ERROR[type(error)], str(error), trailing_metadata=tuple(metadata))
+    except Exception:
+        log.exception("request %s failed on a defect", caller.request_id)
+        await context.abort(grpc.StatusCode.INTERNAL, DEFECT_MESSAGE)
+
+
+@asynccontextmanager
+async def _until(stopping: asyncio.Event, context: Context) -> AsyncIterator[Any]:
+    """A function that reads the next frame of a call; None at its end, or when the service stops."""
+    stop = asyncio.create_task(stopping.wait())
+
+    async def read() -> pb.StreamPosesRequest | None:
+        reading = asyncio.ensure_future(context.read())
+        try:
+            await asyncio.wait({reading, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                return None
+            message = reading.result()
+            return None if message is grpc.aio.EOF else message
+        finally:
+            reading.cancel()
+
+    try:
+        yield read
+    finally:
+        stop.cancel()
+        with suppress(asyncio.CancelledError):
+            await stop
