@@ -11,33 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from model.crop import Pixels
-from model.skeleton import KEYPOINT_NAMES, LIMBS
+from model.drawing import SHOWN_ABOVE, draw_poses
 from training.coco import read_json
 from training.dataset import read_image
-
-LEFT_RGB, RIGHT_RGB, MIDDLE_RGB = (255, 140, 0), (0, 170, 255), (60, 220, 60)
-MIN_SIDE = 480  # small photographs are enlarged, so that joints can be told apart
-SHOWN_ABOVE = 0.2  # predicted joints weaker than this are left out
-
-
-def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_]) -> None:
-    """Draw one skeleton into an image, in place.
-
-    The person's left side is orange, the right side blue, the middle green.
-
-    Args:
-        image: [H, W, 3] uint8 RGB. keypoints: [K, 2] in its pixels. shown: [K] bool.
-    """
-    thickness = max(1, round(min(image.shape[:2]) / 250))
-    points = [tuple(int(v) for v in np.clip(np.rint(point), -10_000, 10_000)) for point in keypoints]
-    for first, second in LIMBS:
-        if shown[first] and shown[second]:
-            color = _side(first) if _side(first) == _side(second) else MIDDLE_RGB
-            cv2.line(image, points[first], points[second], color, thickness, cv2.LINE_AA)
-    for joint, point in enumerate(points):
-        if shown[joint]:
-            cv2.circle(image, point, 2 * thickness, (255, 255, 255), -1, cv2.LINE_AA)
-            cv2.circle(image, point, 2 * thickness, _side(joint), thickness, cv2.LINE_AA)
 
 
 def save_pictures(
@@ -65,17 +41,7 @@ def save_pictures(
 
 
 def _panel(photograph: Pixels, poses: list[npt.NDArray[np.float64]], shown_above: float, title: str) -> Pixels:
-    scale = max(1.0, MIN_SIDE / min(photograph.shape[:2]))
-    panel = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR).astype(
-        np.uint8, copy=False
-    )
-    for pose in poses:
-        draw_pose(panel, (pose[:, :2] + 0.5) * scale - 0.5, pose[:, 2] > shown_above)
+    panel = draw_poses(photograph, poses, shown_above=shown_above)
     for color, thickness in (((0, 0, 0), 4), ((255, 255, 255), 1)):
         cv2.putText(panel, title, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, color, thickness, cv2.LINE_AA)
     return panel
-
-
-def _side(joint: int) -> tuple[int, int, int]:
-    name = KEYPOINT_NAMES[joint]
-    return LEFT_RGB if name.startswith("left") else RIGHT_RGB if name.startswith("right") else MIDDLE_RGB

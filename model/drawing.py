@@ -1,0 +1,84 @@
+"""Skeletons drawn into photographs, for a person to look at. Knows nothing of files, and needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from model.skeleton import KEYPOINT_NAMES, LIMBS
+
+if TYPE_CHECKING:  # a client draws, too, and has no use for torch
+    from model.crop import Pixels
+
+LEFT_RGB, RIGHT_RGB, MIDDLE_RGB = (255, 140, 0), (0, 170, 255), (60, 220, 60)
+RIM_RGB = (255, 255, 255)
+MIN_SIDE = 480  # pixels; smaller photographs are enlarged, so that joints can be told apart
+MAX_ENLARGED_SIDE = 4096  # pixels; a strip of a picture is enlarged no further than this
+SHOWN_ABOVE = 0.2  # predicted joints weaker than this are left out
+
+_LINES_PER_PICTURE = 250  # a line of a person who fills the picture is this part of its shorter side
+_LINES_PER_PERSON = 50  # and no line is thicker than this part of its person
+_SUBPIXEL_BITS = 4  # cv2 takes coordinates as whole numbers of 1/16 pixel
+_FARTHEST = 30_000.0  # pixels; cv2 draws wrong lines to points that are absurdly far away
+
+
+def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_]) -> None:
+    """Draw one skeleton into an image, in place.
+
+    The person's left side is orange, the right side blue, the middle green. Lines are as thick as suits the size of the
+    image and of the person.
+
+    Args:
+        image: [H, W, 3] uint8 RGB, C-contiguous.
+        keypoints: [K, 2] x, y in its pixels, (0, 0) the centre of the top-left one.
+        shown: [K] bool, whether a joint is drawn; a limb is drawn if both its joints are.
+    """
+    if not shown.any():
+        return
+    thickness = _thickness(image, keypoints[shown])
+    fixed = np.rint(np.clip(keypoints, -_FARTHEST, _FARTHEST) * 2**_SUBPIXEL_BITS).astype(int)
+    points = [(int(x), int(y)) for x, y in fixed]
+    for first, second in LIMBS:
+        if shown[first] and shown[second]:
+            color = _side(first) if _side(first) == _side(second) else MIDDLE_RGB
+            cv2.line(image, points[first], points[second], color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+    for joint, point in enumerate(points):
+        if shown[joint]:
+            for radius, color in ((2 * thickness, RIM_RGB), (1.4 * thickness, _side(joint))):
+                fixed_radius = round(radius * 2**_SUBPIXEL_BITS)
+                cv2.circle(image, point, fixed_radius, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def draw_poses(image: Pixels, poses: Iterable[npt.NDArray[np.float64]], *, shown_above: float = SHOWN_ABOVE) -> Pixels:
+    """The image with a skeleton for each person.
+
+    Args:
+        image: [H, W, 3] uint8 RGB; left as it is.
+        poses: of each person [K, 3]: x, y in pixels of the image, and a score (or COCO's visibility).
+        shown_above: joints with a larger score are drawn.
+
+    Returns:
+        [H', W', 3] uint8 RGB: as large as the image, or enlarged until its shorter side has MIN_SIDE pixels
+        (its longer one MAX_ENLARGED_SIDE, if that comes first).
+    """
+    scale = max(1.0, min(MIN_SIDE / min(image.shape[:2]), MAX_ENLARGED_SIDE / max(image.shape[:2])))
+    size = round(image.shape[1] * scale), round(image.shape[0] * scale)
+    drawn = np.array(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    for pose in poses:
+        # Pixel centres are at whole numbers in both frames, so the edges are what scales.
+        draw_pose(drawn, (pose[:, :2] + 0.5) * scale - 0.5, pose[:, 2] > shown_above)
+    return drawn
+
+
+def _thickness(image: Pixels, points: npt.NDArray[np.float64]) -> int:
+    extent = float(np.ptp(points, axis=0).max())
+    return max(1, round(min(min(image.shape[:2]) / _LINES_PER_PICTURE, extent / _LINES_PER_PERSON)))
+
+
+def _side(joint: int) -> tuple[int, int, int]:
+    name = KEYPOINT_NAMES[joint]
+    return LEFT_RGB if name.startswith("left") else RIGHT_RGB if name.startswith("right") else MIDDLE_RGB

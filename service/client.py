@@ -1,0 +1,170 @@
+"""The client of the service: `connect` and `connect_async` for programs, `python -m service.client` for a terminal.
+
+    with connect("grpc://localhost:50051") as client:
+        result = client.estimate(Path("photo.jpg"))
+
+The address says the protocol: http://, https://, grpc:// or grpcs://. Both give the same answers and raise the same
+errors, those of `service.errors`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from service.client_base import AsyncPoseClient, Frame, FrameAnswer, PoseClient, checked_boxes
+from service.client_endpoint import Endpoint
+from service.client_errors import UnexpectedAnswer
+from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
+from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
+from service.client_show import poses_png, poses_table
+from service.errors import InvalidParameter, PoseServiceError
+from service.http_schemas import PosesBody, parse_boxes
+from service.poses import PoseResult
+
+__all__ = [
+    "AsyncPoseClient",
+    "Frame",
+    "FrameAnswer",
+    "PoseClient",
+    "UnexpectedAnswer",
+    "connect",
+    "connect_async",
+]
+
+
+def connect(
+    address: str,
+    *,
+    api_key: str | None = None,
+    timeout_s: float = 30.0,
+    ca_cert: Path | None = None,
+    client_cert: Path | None = None,
+    client_key: Path | None = None,
+) -> PoseClient:
+    """A client of the service at an address. The connection is made with the first call.
+
+    Args:
+        address: http://host:port, https://..., grpc://host:port or grpcs://...; HTTP may have a path.
+        api_key: where the service asks for one.
+        timeout_s: how long an answer may take, unless a call says otherwise.
+        ca_cert: a PEM file of the authorities that may have signed the service's certificate. None: the usual ones.
+        client_cert: a PEM file with the client's own certificate, where the service asks for it (mutual TLS).
+        client_key: a PEM file with its private key.
+
+    Raises ValueError for what cannot be used, naming it and what is allowed; OSError for an unreadable certificate.
+    """
+    endpoint = Endpoint(
+        address=address,
+        api_key=api_key,
+        timeout_s=timeout_s,
+        ca_cert=ca_cert,
+        client_cert=client_cert,
+        client_key=client_key,
+    )
+    return GrpcPoseClient(endpoint) if endpoint.uses_grpc else HttpPoseClient(endpoint)
+
+
+def connect_async(
+    address: str,
+    *,
+    api_key: str | None = None,
+    timeout_s: float = 30.0,
+    ca_cert: Path | None = None,
+    client_cert: Path | None = None,
+    client_key: Path | None = None,
+) -> AsyncPoseClient:
+    """As `connect`, for asyncio: to be called, and the client to be used, where the event loop runs."""
+    endpoint = Endpoint(
+        address=address,
+        api_key=api_key,
+        timeout_s=timeout_s,
+        ca_cert=ca_cert,
+        client_cert=client_cert,
+        client_key=client_key,
+    )
+    return AsyncGrpcPoseClient(endpoint) if endpoint.uses_grpc else AsyncHttpPoseClient(endpoint)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Ask for the poses of pictures and show them. 0; 1 if the service could not answer; 2 for a bad command line."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        boxes = checked_boxes(parse_boxes(given.boxes))
+        client = _connected(given)
+        _check_files(given)
+    except (ValueError, OSError, InvalidParameter) as error:
+        parser.error(str(error))
+    failed = False
+    with client:
+        for path in given.images:
+            try:
+                image = path.read_bytes()
+                result = client.estimate(image, boxes_xywh=boxes, flip_test=given.flip_test)
+                _show(given, path, image, result)
+            except PoseServiceError as error:
+                print(f"{path}: {error}", file=sys.stderr)
+                failed = True
+                if isinstance(error, ENDS_STREAM):
+                    break  # the others would fare no better
+            except OSError as error:
+                parser.error(str(error))
+    return int(failed)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service.client", description="The poses of the persons in pictures, from a running service."
+    )
+    add = parser.add_argument
+    add("images", type=Path, nargs="+", metavar="IMAGE", help="a JPEG, PNG or WebP file")
+    add(
+        "--address",
+        default="http://127.0.0.1:8000",
+        help="http://, https://, grpc:// or grpcs:// (default: %(default)s)",
+    )
+    add("--boxes", metavar="JSON", help="an array of [x, y, width, height], one for each person of every IMAGE")
+    add("--flip-test", action="store_true", help="also look at the mirrored picture; twice the work")
+    add("--timeout-s", type=float, default=30.0, metavar="S", help="how long an answer may take (default: %(default)g)")
+    add("--json", action="store_true", help="print what the service answers over HTTP, one line for each IMAGE")
+    add("--draw", type=Path, metavar="OUT.png", help="write the picture with its skeletons; takes one IMAGE")
+    add("--api-key-file", type=Path, metavar="FILE", help="holds the API key and nothing else")
+    add("--ca-cert", type=Path, metavar="PEM", help="who may have signed the service's certificate")
+    add("--client-cert", type=Path, metavar="PEM", help="the client's own certificate, for mutual TLS")
+    add("--client-key", type=Path, metavar="PEM", help="its private key")
+    return parser
+
+
+def _connected(given: argparse.Namespace) -> PoseClient:
+    return connect(
+        given.address,
+        api_key=given.api_key_file.read_text().strip() if given.api_key_file else None,
+        timeout_s=given.timeout_s,
+        ca_cert=given.ca_cert,
+        client_cert=given.client_cert,
+        client_key=given.client_key,
+    )
+
+
+def _check_files(given: argparse.Namespace) -> None:
+    """Raises ValueError for what would only fail after some of the work is done."""
+    for path in given.images:
+        if not path.is_file():
+            raise ValueError(f"{path} is not a file")
+    if given.draw and len(given.images) > 1:
+        raise ValueError("--draw takes one IMAGE")
+    if given.draw and not given.draw.absolute().parent.is_dir():
+        raise ValueError(f"--draw {given.draw}: there is no such folder")
+
+
+def _show(given: argparse.Namespace, path: Path, image: bytes, result: PoseResult) -> None:
+    print(PosesBody.of(result).model_dump_json() if given.json else poses_table(str(path), result))
+    if given.draw:
+        given.draw.write_bytes(poses_png(image, result))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""What the clients send and read over gRPC: requests to messages, messages to answers or errors. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+from service.client_base import Frame, FrameAnswer, read_request
+from service.client_errors import ERROR_OF_REASON, UnexpectedAnswer, make_error, seconds_of
+from service.errors import (
+    EngineFailed,
+    InvalidParameter,
+    Late,
+    Overloaded,
+    PoseServiceError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from service.pb import pose_pb2 as pb
+from service.poses import Box, Pose, PoseRequest, PoseResult
+
+# For reasons that this client does not know.
+ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidParameter,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Late,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.INTERNAL: EngineFailed,
+}
+# What gRPC itself says, on this side or on the other, when it never comes to an answer with a reason.
+ERROR_OF_BARE_CODE = ERROR_OF_CODE | {
+    grpc.StatusCode.RESOURCE_EXHAUSTED: TooLarge,  # a message beyond the limits of either side
+    grpc.StatusCode.CANCELLED: Unavailable,  # by closing the client, or the server
+}
+TOO_MANY_CALLS = "Concurrent RPC limit"  # gRPC's words for it: the code is that of a message that is too large
+_CODE_OF_NUMBER: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def pose_message(request: PoseRequest) -> pb.EstimatePoseRequest:
+    """A question about one picture."""
+    return pb.EstimatePoseRequest(
+        image=request.image, boxes=_box_messages(request.boxes_xywh), flip_test=request.flip_test
+    )
+
+
+def frame_message(frame: Frame) -> pb.StreamPosesRequest:
+    """A question about one frame of a stream. Raises OSError if its image is a path that cannot be read."""
+    request = read_request(frame.image, frame.boxes_xywh, frame.flip_test)
+    return pb.StreamPosesRequest(
+        frame_id=frame.frame_id,
+        image=request.image,
+        boxes=_box_messages(request.boxes_xywh),
+        flip_test=request.flip_test,
+    )
+
+
+def read_poses(message: pb.EstimatePoseResponse | pb.StreamPosesResponse) -> PoseResult:
+    """The poses of one picture."""
+    poses = (
+        Pose(
+            box_xywh=(pose.bbox.x, pose.bbox.y, pose.bbox.width, pose.bbox.height),
+            score=pose.score,
+            keypoints=tuple((keypoint.x, keypoint.y, keypoint.score) for keypoint in pose.keypoints),
+        )
+        for pose in message.poses
+    )
+    return PoseResult(width=message.image.width, height=message.image.height, poses=tuple(poses))
+
+
+def read_frame(message: pb.StreamPosesResponse) -> FrameAnswer:
+    """The answer to one frame of a stream."""
+    if not message.HasField("error"):
+        return FrameAnswer(message.frame_id, read_poses(message), None)
+    error = message.error
+    kind = ERROR_OF_REASON.get(error.reason) or ERROR_OF_CODE.get(_CODE_OF_NUMBER.get(error.code, grpc.StatusCode.OK))
+    return FrameAnswer(message.frame_id, None, make_error(kind or UnexpectedAnswer, error.message))
+
+
+def error_of_call(error: grpc.RpcError, address: str, timeout_s: float | None) -> PoseServiceError:
+    """The error that the end of a call is.
+
+    Args:
+        error: as gRPC raised it.
+        address: where the call went.
+        timeout_s: how long it could take; None: without end.
+    """
+    code, details = error.code(), error.details() or "no details"
+    metadata: Any = error.trailing_metadata()  # pairs, of different types with and without asyncio
+    trailing = dict(metadata or ())
+    if reason := trailing.get("reason"):
+        kind = ERROR_OF_REASON.get(reason) or ERROR_OF_CODE.get(code, UnexpectedAnswer)
+        return make_error(kind, details, retry_after_s=seconds_of(trailing.get("retry-after-ms"), unit_s=1e-3))
+    kind = Overloaded if TOO_MANY_CALLS in details else ERROR_OF_BARE_CODE.get(code, UnexpectedAnswer)
+    if kind is Late and timeout_s is not None:
+        return Late(f"{address} did not answer within {timeout_s:g} s")
+    return kind(f"{address} answered {code.name}: {details}")
+
+
+def _box_messages(boxes: Sequence[Box] | None) -> list[pb.Box]:
+    return [pb.Box(x=x, y=y, width=width, height=height) for x, y, width, height in boxes or ()]
