@@ -37,7 +37,7 @@ def read_api_keys(path: Path) -> ApiKeys:
     Raises ValueError, naming the file and the line but not what stands there.
     """
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"the API keys in {path} cannot be read: {type(error).__name__}") from error
     keys = []

@@ -94,7 +94,9 @@ class Failed:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Persons that will not be computed. Because `late`: the job is to be told. `gone`, `failed`: nobody is."""
+    """Persons that were admitted and will not be computed. Because `late`: the job is to be told, even if it was never
+    admitted (0 persons). `gone`, `failed`: nobody is.
+    """
 
     job: JobId
     persons: int

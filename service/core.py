@@ -72,13 +72,14 @@ class PoseService:
         """
         if self.admission.closed_because is None and self._engine.stalled:
             return "the network has been at one batch for too long; see the log"
-        if self.admission.closed_because is None and self._engine.failures and not await self._network_answers():
+        failed = self.admission.closed_because is None and self._engine.failures > 0
+        if failed and not await self._network_answers(PROBE_TIMEOUT_S):
             return f"the network failed the last {self._engine.failures} times; see the log"
         return self.admission.closed_because
 
     async def warm_up(self) -> None:
         """Run the network once, then take requests. Stays not ready, and says so, if that fails."""
-        answers = await self._network_answers(timeout_s=None)
+        answers = await self._network_answers(None)
         if self.admission.closed_because == WARMING_UP:  # and not stopped meanwhile
             self.admission.closed_because = None if answers else "the network failed its first run; see the log"
 
@@ -135,7 +136,7 @@ class PoseService:
             if room.started_s is not None:
                 record.stages["engine"] = (started_s, ended_s)
 
-    async def _network_answers(self, timeout_s: float | None = PROBE_TIMEOUT_S) -> bool:
+    async def _network_answers(self, timeout_s: float | None) -> bool:
         """Whether the network can be run. However many ask at a time, it is tried once."""
         if self._probe is None or self._probe.done():
             self._probe = asyncio.create_task(self._try_network())

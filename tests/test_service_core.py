@@ -1,4 +1,4 @@
-"""PoseService and its engine, without a protocol: coordinates, limits, failures, order."""
+"""PoseService without a protocol: coordinates, boxes and limits, and what is noted of a request."""
 
 from __future__ import annotations
 
@@ -7,26 +7,19 @@ from typing import Any
 
 import pytest
 
-from fakes import BrightestPixel, make_service
+from callers import new_record, play, serving
+from fakes import BrightestPixel, make_engine
 from model.skeleton import NUM_KEYPOINTS
 from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
-from service.core import PoseRequest, PoseResult, PoseService
-from service.errors import EngineFailed, InvalidParameter, NotAnImage, Overloaded, TooLarge, Unavailable
+from service.errors import InvalidParameter, Late, NotAnImage, Overloaded, TooLarge
 from service.images import ImageLimits
-
-
-async def ready(service: PoseService) -> PoseService:
-    await service.warm_up()
-    return service
+from service.poses import PoseRequest, PoseResult
 
 
 def estimate(request: PoseRequest, estimator: BrightestPixel | None = None, **options: Any) -> PoseResult:
     async def run() -> PoseResult:
-        service = await ready(make_service(estimator, **options))
-        try:
-            return await service.estimate(request)
-        finally:
-            service.close()
+        async with serving(estimator, **options) as service:
+            return await service.estimate(request, new_record())
 
     return asyncio.run(run())
 
@@ -111,157 +104,6 @@ def test_extreme_boxes_are_answered(box):
     assert len(result.poses) == 1
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bad_picture_fails_alone():
-    async def run() -> list[object]:
-        service = await ready(make_service())
-        requests = [PoseRequest(image=image) for image in (jpeg(), b"text", jpeg(), jpeg()[:500], huge_png(), jpeg())]
-        answers = await asyncio.gather(*map(service.estimate, requests), return_exceptions=True)
-        service.close()
-        return answers
-
-    answers = asyncio.run(run())
-    assert [type(answer) for answer in answers] == [
-        PoseResult,
-        NotAnImage,
-        PoseResult,
-        NotAnImage,
-        TooLarge,
-        PoseResult,
-    ]
-
-
-def test_a_failing_network_fails_its_request_only():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator))
-        estimator.fails_with = RuntimeError("CUDA error at 0x7f00")
-        with pytest.raises(EngineFailed) as error:
-            await service.estimate(PoseRequest(image=jpeg()))
-        assert "CUDA" not in str(error.value)
-        estimator.fails_with = None
-        assert_on_the_square((await service.estimate(PoseRequest(image=jpeg()))).poses[0])
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_answers_are_counted_against_crops():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator))
-        estimator.forgets = 1
-        with pytest.raises(EngineFailed):
-            await service.estimate(PoseRequest(image=jpeg(), boxes_xywh=[(0.0, 0.0, 9.0, 9.0)] * 3))
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_more_than_may_wait_is_refused_and_the_rest_is_answered():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator, max_waiting=5, max_persons=5))
-        estimator.gate.clear()
-        boxes = [(0.0, 0.0, 60.0, 80.0)] * 3
-        first = asyncio.create_task(service.estimate(PoseRequest(image=jpeg(), boxes_xywh=boxes)))
-        second = asyncio.create_task(service.estimate(PoseRequest(image=jpeg(), boxes_xywh=boxes)))
-        refused, _ = await asyncio.wait((first, second), return_when=asyncio.FIRST_COMPLETED)
-        estimator.gate.set()
-        (late,) = {first, second} - refused
-        assert len((await late).poses) == 3
-        with pytest.raises(Overloaded, match="allowed: at most 5"):
-            await refused.pop()
-        assert len((await service.estimate(PoseRequest(image=jpeg(), boxes_xywh=boxes))).poses) == 3
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_not_ready_until_warm_and_again_when_stopping():
-    async def run() -> None:
-        service = make_service()
-        with pytest.raises(Unavailable, match="warming up"), service.admission():
-            pass
-        await service.warm_up()
-        assert await service.why_not_ready() is None
-        service.stop()
-        with pytest.raises(Unavailable, match="shutting down"), service.admission():
-            pass
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_stopping_while_warming_up_stays_stopped():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        estimator.gate.clear()
-        service = make_service(estimator)
-        warm_up = asyncio.create_task(service.warm_up())
-        await asyncio.sleep(0)
-        service.stop()
-        estimator.gate.set()
-        await warm_up
-        assert await service.why_not_ready() == "the service is shutting down"
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_a_failed_warm_up_stays_not_ready():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        estimator.fails_with = RuntimeError("no kernel image")
-        service = await ready(make_service(estimator))
-        assert "failed its first run" in str(await service.why_not_ready())
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_readiness_follows_a_network_that_fails_and_recovers():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator))
-        estimator.fails_with = RuntimeError("device lost")
-        with pytest.raises(EngineFailed):
-            await service.estimate(PoseRequest(image=jpeg()))
-        assert "the network fails" in str(await service.why_not_ready())
-        estimator.fails_with = None
-        assert await service.why_not_ready() is None
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_numbers_that_are_not_finite_are_a_failure():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator))
-        estimator.score = float("nan")
-        with pytest.raises(EngineFailed):
-            await service.estimate(PoseRequest(image=jpeg()))
-        service.close()
-
-    asyncio.run(run())
-
-
-def test_requests_are_admitted_up_to_a_number_and_places_come_back():
-    async def run() -> None:
-        service = await ready(make_service(max_requests=2))
-        full = pytest.raises(Overloaded, match="2 requests are being worked on; allowed: at most 2")
-        with service.admission(), service.admission(), full, service.admission():
-            pass
-        with pytest.raises(ValueError, match="any"), service.admission(), service.admission():
-            raise ValueError("any")
-        with service.admission(), service.admission():
-            pass
-        service.close()
-
-    asyncio.run(run())
-
-
 def test_boxes_that_together_read_too_many_pixels_are_refused():
     small_limit = ImageLimits(max_pixels=10_000)
     image = jpeg(square((100, 100), (50, 60)))
@@ -285,17 +127,77 @@ def test_a_box_is_clipped_to_the_picture_as_in_evaluation():
     assert second.box_xywh == over
 
 
-def test_the_event_loop_stays_free_while_the_network_runs():
-    async def run() -> None:
-        estimator = BrightestPixel()
-        service = await ready(make_service(estimator))
-        estimator.gate.clear()
-        request = asyncio.create_task(service.estimate(PoseRequest(image=jpeg(square((400, 300), (50, 60))))))
-        for _ in range(100):
-            await asyncio.sleep(0)  # would never return if the network ran on the loop
-        assert not request.done()
-        estimator.gate.set()
-        await request
-        service.close()
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bad_picture_fails_alone():
+    async def scenario() -> None:
+        async with serving() as service:
+            images = (jpeg(), b"text", jpeg(), jpeg()[:500], huge_png(), jpeg())
+            requests = [service.estimate(PoseRequest(image=image), new_record()) for image in images]
+            answers = await asyncio.gather(*requests, return_exceptions=True)
+        kinds = [PoseResult, NotAnImage, PoseResult, NotAnImage, TooLarge, PoseResult]
+        assert [type(answer) for answer in answers] == kinds
 
-    asyncio.run(run())
+    play(scenario)
+
+
+def test_it_is_noted_what_was_asked_and_where_the_time_went():
+    async def scenario() -> None:
+        async with serving() as service:
+            record = new_record()
+            await service.estimate(PoseRequest(image=jpeg(), boxes_xywh=[(0.0, 0.0, 60.0, 80.0)] * 3), record)
+        assert (record.persons, record.width, record.height) == (3, *SIZE)
+        assert list(record.stages) == ["decode", "queue", "engine"]
+        times = [time for stage in record.stages.values() for time in stage]
+        assert record.started_s <= times[0]
+        assert times == sorted(times)
+
+    play(scenario)
+
+
+def test_without_boxes_one_person_is_noted():
+    async def scenario() -> None:
+        async with serving() as service:
+            await service.estimate(PoseRequest(image=jpeg()), record := new_record())
+            assert record.persons == 1
+
+    play(scenario)
+
+
+def test_with_no_boxes_the_network_is_not_needed():
+    async def scenario() -> None:
+        engine = make_engine(estimator := BrightestPixel(), max_waiting=1)
+        async with serving(estimator, engine=engine) as service, engine.room(1, flip_test=False):
+            record = new_record()
+            result = await service.estimate(PoseRequest(image=jpeg(), boxes_xywh=[]), record)
+            assert (result.width, result.height, result.poses) == (*SIZE, ())
+            assert (record.persons, record.width, record.height) == (0, *SIZE)
+            assert list(record.stages) == ["decode"]
+            with pytest.raises(NotAnImage):
+                await service.estimate(PoseRequest(image=b"text", boxes_xywh=[]), new_record())
+
+    play(scenario)
+
+
+def test_a_picture_that_cannot_be_read_was_only_decoded():
+    async def scenario() -> None:
+        engine = make_engine(estimator := BrightestPixel())
+        async with serving(estimator, engine=engine) as service:
+            with pytest.raises(NotAnImage):
+                await service.estimate(PoseRequest(image=b"text"), record := new_record())
+            assert list(record.stages) == ["decode"]
+            assert engine.persons == 0
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("because", [Overloaded, Late])
+def test_a_picture_that_will_not_be_computed_is_not_decoded(because):
+    async def scenario() -> None:
+        engine = make_engine(estimator := BrightestPixel(), max_waiting=1)
+        async with serving(estimator, engine=engine) as service, engine.room(1, flip_test=False):
+            record = new_record(deadline_s=0.0) if because is Late else new_record()
+            with pytest.raises(because):
+                await service.estimate(PoseRequest(image=b"text"), record)
+            assert record.stages == {}
+
+    play(scenario)
