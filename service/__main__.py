@@ -8,6 +8,9 @@ import os
 import sys
 from importlib.metadata import version
 
+# gRPC writes lines of its own to stderr, whatever the format of the log; what it says here as errors is told as such.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
+
 import grpc
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -115,6 +118,7 @@ def build_servers(
         tls_key=settings.tls_key,
         client_ca=settings.grpc_client_ca,
     )
+    http_server.listen()
     log.info("gRPC running on %s:%d", host, port)
     return http_server, grpc_server
 

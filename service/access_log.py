@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Literal
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 from service.record import DEFECT, GONE, OK, STAGES, RequestRecord
@@ -21,7 +22,8 @@ def configure_logging(*, level: str, log_format: Literal["text", "json"]) -> Non
     handler = logging.StreamHandler(sys.stderr)
     if log_format == "json":
         renamed = {"asctime": "time", "levelname": "level", "name": "logger"}
-        handler.setFormatter(JsonFormatter(list(JSON_FIELDS), rename_fields=renamed))
+        left_out = (*RESERVED_ATTRS, "color_message")  # uvicorn's message again, for a terminal
+        handler.setFormatter(JsonFormatter(list(JSON_FIELDS), rename_fields=renamed, reserved_attrs=left_out))
     else:
         handler.setFormatter(logging.Formatter(TEXT_FORMAT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -30,7 +31,7 @@ from service.grpc_messages import estimate_pose_response, frame_answer, frame_er
 from service.grpc_stream import answer_in_order
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
-from service.record import DEFECT, Caller, fit_request_id
+from service.record import DEFECT, Caller, CallerGone, fit_request_id
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
             with service.admission.stream(caller):
                 async with _until(service.stopping, context) as read:
                     await answer_in_order(
-                        read, lambda frame: self._frame(frame, caller), context.write, limit=self._max_frames
+                        read, lambda frame: self._frame(frame, caller), partial(_write, context), limit=self._max_frames
                     )
                 if service.stopping.is_set():
                     raise Unavailable("the service is shutting down; send the other frames again")
@@ -136,9 +137,18 @@ async def _errors_told(context: Context, caller: Caller) -> AsyncIterator[None]:
         if isinstance(error, Overloaded):
             metadata.append(("retry-after-ms", str(math.ceil(1000 * error.retry_after_s))))
         await context.abort(CODE_OF_ERROR[type(error)], str(error), trailing_metadata=tuple(metadata))
+    except CallerGone:
+        log.debug("the caller of request %s is gone", caller.request_id)
     except Exception:
         log.exception("request %s failed on a defect", caller.request_id)
         await context.abort(grpc.StatusCode.INTERNAL, DEFECT_MESSAGE)
+
+
+async def _write(context: Context, answer: pb.StreamPosesResponse) -> None:
+    try:
+        await context.write(answer)
+    except grpc.aio.BaseError as error:  # gRPC may tell this before it cancels the call
+        raise CallerGone from error
 
 
 @asynccontextmanager

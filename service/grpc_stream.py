@@ -20,7 +20,8 @@ async def answer_in_order(
     """Read frames until there are no more, answer up to `limit` at a time, write the answers in the frames' order.
 
     Nothing more is read while `limit` frames are unwritten, so that whoever sends is held back when the work is slow,
-    and also when whoever receives is. If reading or writing fails, or this is cancelled, the work at hand is cancelled.
+    and also when whoever receives is. If reading or writing fails, or this is cancelled, the work at hand is cancelled;
+    the first error is raised.
 
     Args:
         read: the next frame; None at the end.
@@ -34,16 +35,19 @@ async def answer_in_order(
     async def work(frame: Frame) -> Answer:
         return await answer(frame)
 
-    async with asyncio.TaskGroup() as tasks:
+    try:
+        async with asyncio.TaskGroup() as tasks:
 
-        async def read_all() -> None:
-            await places.acquire()
-            while (frame := await read()) is not None:
-                answers.put_nowait(tasks.create_task(work(frame)))
+            async def read_all() -> None:
                 await places.acquire()
-            answers.put_nowait(None)
+                while (frame := await read()) is not None:
+                    answers.put_nowait(tasks.create_task(work(frame)))
+                    await places.acquire()
+                answers.put_nowait(None)
 
-        tasks.create_task(read_all())
-        while (next_answer := await answers.get()) is not None:
-            await write(await next_answer)
-            places.release()
+            tasks.create_task(read_all())
+            while (next_answer := await answers.get()) is not None:
+                await write(await next_answer)
+                places.release()
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -64,6 +64,7 @@ STATUS_OF_ERROR: dict[type[PoseServiceError], HTTPStatus] = {
 }
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+PROBLEM_SCHEMA = ProblemBody.model_json_schema()
 
 
 def create_app(service: PoseService, metrics: Metrics, *, version: str, body_timeout_s: float) -> FastAPI:
@@ -198,7 +199,7 @@ def _answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
     problems: dict[int | str, dict[str, Any]] = {
         status: {
             "description": HTTPStatus(status).phrase,
-            "content": {PROBLEM_MEDIA_TYPE: {"schema": ProblemBody.model_json_schema()}},
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}},
             "headers": {**ANSWER_HEADERS_OPENAPI, **PROBLEM_HEADERS_OPENAPI.get(status, {})},
         }
         for status in statuses

@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import httptools
 import uvicorn
@@ -37,12 +39,14 @@ class StayingParser(httptools.HttpRequestParser):
         self._protocol = protocol
         self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
 
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override] (uvicorn gives bytes)
-        while data:
+    def feed_data(self, data: Any) -> None:
+        rest = memoryview(data)
+        while rest:
             try:
-                super().feed_data(data)
+                super().feed_data(rest)
             except httptools.HttpParserUpgrade as offer:
-                data = self._protocol.head_without_offer() + data[offer.args[0] :]
+                rest = rest[offer.args[0] :]
+                super().feed_data(self._protocol.head_without_offer())
             else:
                 return
 
@@ -75,6 +79,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._in_message and self._head_bytes > self.max_head_bytes:
             self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._start_timer()
 
     def on_headers_complete(self) -> None:
         self._in_message = True
@@ -154,6 +162,35 @@ class GuardedProtocol(HttpToolsProtocol):
 
 class HttpServer(uvicorn.Server):
     """A server that leaves signals to whoever runs it; `should_exit` ends it."""
+
+    _listening: list[socket.socket] | None = None
+
+    def listen(self) -> None:
+        """Take the port before `serve` does. Raises ValueError if it cannot be used."""
+        host, port = self.config.host, self.config.port
+        sockets: list[socket.socket] = []
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, _, _, _, address in dict.fromkeys(found):
+                sockets.append(socket.create_server((address[0], port, *address[2:]), family=family))
+                port = sockets[0].getsockname()[1]  # where any will do: the same for all addresses
+        except OSError as error:
+            for one in sockets:
+                one.close()
+            what = str(error.strerror).partition(" (")[0].lower()
+            raise ValueError(f"HTTP cannot listen on {host}:{self.config.port}: {what}") from error
+        self._listening = sockets
+        scheme = "https" if self.config.is_ssl else "http"
+        shown = f"[{host}]" if ":" in host else host
+        log.info("HTTP running on %s://%s:%d", scheme, shown, sockets[0].getsockname()[1])
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().serve(self._listening if sockets is None else sockets)
+
+    def give_up(self) -> None:
+        """End at once, with what is still at work."""
+        self.config.timeout_graceful_shutdown = 0
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -48,7 +48,7 @@ async def serve(
 
     Args:
         service: behind both.
-        http_server: not started yet.
+        http_server: not started yet, its port taken or not.
         grpc_server: not started yet, its port bound.
         drain_timeout_s: how long requests that were admitted may take to finish.
         drain_delay_s: how long at least new requests are still answered (with 503) before the sockets close.
@@ -65,15 +65,18 @@ async def serve(
         http = asyncio.create_task(_serve_http(http_server))
         asked = asyncio.create_task(signals.get())
         await asyncio.wait({http, asked}, return_when=asyncio.FIRST_COMPLETED)
-        if http.done():  # the port is taken, for one
+        if http.done():
             asked.cancel()
             await grpc_server.stop(None)
             service.close(CLOSE_TIMEOUT_S)
             return 1
         finished = await _drain(service, signals, timeout_s=drain_timeout_s, delay_s=drain_delay_s)
-        http_server.should_exit = True
-        await asyncio.gather(http, grpc_server.stop(1.0))
-    ended = await asyncio.to_thread(service.close, CLOSE_TIMEOUT_S)
+        if finished:
+            http_server.should_exit = True
+        else:
+            http_server.give_up()
+        await asyncio.gather(http, grpc_server.stop(1.0 if finished else None))
+    ended = await asyncio.to_thread(service.close, CLOSE_TIMEOUT_S if finished else 0.0)
     if not ended:
         log.error("the network did not end what it was at; giving it up")
     return 0 if finished and ended else 1
@@ -84,6 +87,8 @@ async def _serve_http(server: HttpServer) -> None:
         await server.serve()
     except SystemExit:  # how uvicorn says that it could not start, after it has said why
         log.error("the HTTP server did not start")
+    except Exception:
+        log.exception("the HTTP server failed")
 
 
 async def _drain(service: PoseService, signals: asyncio.Queue[None], *, timeout_s: float, delay_s: float) -> bool:
@@ -96,7 +101,7 @@ async def _drain(service: PoseService, signals: asyncio.Queue[None], *, timeout_
     if not drained.done():
         drained.cancel()
         log.warning("stopping at once: %d requests are given up", service.admission.requests)
-        return False
+        return not service.admission.requests
     finished = drained.result()
     if not finished:
         log.error("%d requests did not finish within %g s and are given up", service.admission.requests, timeout_s)

@@ -18,6 +18,7 @@ class ServiceSettings(BaseSettings):
         env_prefix="BTRANSPOSE_",
         frozen=True,
         extra="forbid",
+        allow_inf_nan=False,
         cli_prog_name="python -m service",
         cli_kebab_case=True,
         cli_hide_none_type=True,

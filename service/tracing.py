@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 EXPORTERS = ("otlp", "console", "none")
+SDK = "opentelemetry.sdk"
+NEEDED = {"otlp": (SDK, "opentelemetry.exporter.otlp.proto.http"), "console": (SDK,), "none": ()}
 
 
 def traces_wanted(environment: Mapping[str, str]) -> str:
@@ -31,9 +33,16 @@ def traces_wanted(environment: Mapping[str, str]) -> str:
     wanted = environment.get("OTEL_TRACES_EXPORTER") or by_endpoint
     if wanted not in EXPORTERS:
         raise ValueError(f"OTEL_TRACES_EXPORTER is {wanted!r}; allowed: {', '.join(EXPORTERS)}")
-    if wanted != "none" and find_spec("opentelemetry.sdk") is None:
+    if not all(map(_is_installed, NEEDED[wanted])):
         raise ValueError("traces are asked for, but OpenTelemetry is not installed; try: pip install '.[tracing]'")
     return wanted
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it lies in
+        return False
 
 
 class Tracer:
@@ -41,12 +50,12 @@ class Tracer:
 
     def __init__(self, exporter: SpanExporter, *, version: str) -> None:
         """Args: exporter: where spans go, in a thread of its own."""
-        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        # The standard variables win over this name.
-        resource = Resource({SERVICE_NAME: "btranspose", "service.version": version}).merge(Resource.create())
+        ours = Resource.create({SERVICE_NAME: "btranspose", "service.version": version})
+        resource = ours.merge(OTELResourceDetector().detect())  # the standard variables win over these names
         self._provider: TracerProvider = TracerProvider(resource=resource)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("btranspose", version)

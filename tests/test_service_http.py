@@ -1,60 +1,17 @@
-"""The HTTP adapter through the ASGI interface, without a socket: contract, errors, limits."""
+"""The HTTP adapter through the ASGI interface, without a socket: what is asked, what is answered."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
-from fakes import BrightestPixel, make_service
+from fakes import BrightestPixel, make_engine, make_service
+from http_clients import JPEG, ask, assert_problem, client_of, post
 from model.skeleton import KEYPOINT_NAMES
-from pictures import SIZE, SQUARE, encoded, huge_png, jpeg, square
-from service import errors
-from service.core import PoseService
-from service.http_api import PROBLEM_MEDIA_TYPE, STATUS_OF_ERROR, create_app
-from service.images import ImageLimits
-
-JPEG = {"Content-Type": "image/jpeg"}
-
-
-@asynccontextmanager
-async def client_of(service: PoseService, *, body_timeout_s: float = 5.0) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(service, version="1.2.3", body_timeout_s=body_timeout_s)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        while (await client.get("/readyz")).status_code != 200:
-            await asyncio.sleep(0.001)
-        yield client
-
-
-def ask(use: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]], service: PoseService | None = None):
-    async def run() -> httpx.Response:
-        async with client_of(service or make_service()) as client:
-            return await use(client)
-
-    return asyncio.run(run())
-
-
-def post(content: bytes = b"", service: PoseService | None = None, **options: object) -> httpx.Response:
-    options.setdefault("headers", JPEG)
-    return ask(lambda client: client.post("/pose", content=content, **options), service)
-
-
-def assert_problem(response: httpx.Response, status: int, detail: str) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == PROBLEM_MEDIA_TYPE
-    body = response.json()
-    assert body["status"] == status
-    assert body["type"] == "about:blank"
-    assert detail in body["detail"]
-    assert body["title"]
+from pictures import SIZE, SQUARE, encoded, jpeg, square
 
 
 def test_a_raw_body_is_answered_with_a_coco_result():
@@ -123,92 +80,10 @@ def test_bad_parameters():
     assert_problem(post(jpeg(), params=[("boxes", "[]"), ("boxes", "[]")]), 422, "more than once")
 
 
-def test_bad_forms():
-    files, data = {"image": ("p.jpg", jpeg())}, {"boxes": "[]"}
-    assert_problem(ask(lambda client: client.post("/pose", data=data, files={"photo": jpeg()})), 422, "'image'")
-    assert_problem(ask(lambda client: client.post("/pose", files={**files, "b": b"2"})), 422, "cannot be read")
-    no_boundary = post(b"xx", headers={"Content-Type": "multipart/form-data"})
-    assert_problem(no_boundary, 422, "cannot be read")
-    charset = {"Content-Type": "multipart/form-data; boundary=x; charset=undefined"}
-    field = b'--x\r\nContent-Disposition: form-data; name="boxes"\r\n\r\n[]\r\n--x--\r\n'
-    assert_problem(post(field, headers=charset), 422, "cannot be read")
-    broken = post(b"not a form", headers={"Content-Type": "multipart/form-data; boundary=x"})
-    assert_problem(broken, 422, "")
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/json", "application/x-www-form-urlencoded", "video/mp4"])
-def test_other_content_types(kind):
-    assert_problem(
-        post(jpeg(), headers={"Content-Type": kind}), 415, f"the content type is '{kind}'; allowed: image/jpeg"
-    )
-
-
-def test_no_content_type():
-    assert_problem(ask(lambda client: client.post("/pose", content=jpeg())), 415, "missing")
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_what_is_not_a_picture_or_too_large_and_the_service_goes_on():
-    async def run() -> None:
-        async with client_of(make_service()) as client:
-            for content, status, detail in (
-                (b"", 400, "empty"),
-                (b"hello", 400, "not a JPEG, PNG or WebP"),
-                (jpeg()[:400], 400, "cut off"),
-                (huge_png(), 413, "13000 x 13000"),
-            ):
-                assert_problem(await client.post("/pose", content=content, headers=JPEG), status, detail)
-                assert (await client.post("/pose", content=jpeg(), headers=JPEG)).status_code == 200
-
-    asyncio.run(run())
-
-
-def test_too_many_bytes_are_refused_before_they_are_read():
-    service = make_service(limits=ImageLimits(max_bytes=2000))
-    refused = post(bytes(2001), service)
-    assert_problem(refused, 413, "at most 2000 bytes")
-    assert refused.headers["connection"] == "close", "or the connection would wait for the rest of the body"
-    absurd = {"Content-Type": "image/jpeg", "Content-Length": "9" * 5000}
-    assert_problem(post(bytes(1), make_service(), headers=absurd), 413, "at most")
-
-    read = 0
-
-    async def endless() -> AsyncIterator[bytes]:
-        nonlocal read
-        while True:
-            read += 500
-            yield bytes(500)
-
-    response = ask(
-        lambda client: client.post("/pose", content=endless(), headers=JPEG),
-        make_service(limits=ImageLimits(max_bytes=2000)),
-    )
-    assert_problem(response, 413, "at most 2000 bytes")
-    assert read < 5000
-
-
-def test_too_many_bytes_in_a_form():
-    service = make_service(limits=ImageLimits(max_bytes=2000))
-    form = ask(lambda client: client.post("/pose", files={"image": ("p.jpg", bytes(2001))}), service)
-    assert_problem(form, 413, "at most 2000")
-
-
-def test_a_body_that_does_not_arrive_is_given_up():
-    async def stalls() -> AsyncIterator[bytes]:
-        yield jpeg()[:100]
-        await asyncio.Event().wait()
-
-    async def run() -> httpx.Response:
-        async with client_of(make_service(), body_timeout_s=0.05) as client:
-            return await client.post("/pose", content=stalls(), headers=JPEG)
-
-    assert_problem(asyncio.run(run()), 408, "did not arrive within 0.05 s")
-
-
 def test_full_is_429_with_retry_after():
     async def run() -> list[httpx.Response]:
         estimator = BrightestPixel()
-        async with client_of(make_service(estimator, max_waiting=2, max_persons=2)) as client:
+        async with client_of(make_service(engine=make_engine(estimator, max_waiting=2), max_persons=2)) as client:
             estimator.gate.clear()
             boxes = {"boxes": "[[0, 0, 60, 80], [0, 0, 60, 80]]"}
             asked = [
@@ -259,13 +134,6 @@ def test_a_defect_is_500_without_its_words(monkeypatch):
     response = post(jpeg(), service)
     assert_problem(response, 500, "internal error")
     assert "secret" not in response.text
-
-
-def test_every_error_of_the_service_has_a_status():
-    def leaves(kind: type) -> set[type]:
-        return {kind} if not kind.__subclasses__() else set().union(*map(leaves, kind.__subclasses__()))
-
-    assert leaves(errors.PoseServiceError) == set(STATUS_OF_ERROR)
 
 
 def test_unknown_routes_and_methods_are_problems_too():

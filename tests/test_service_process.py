@@ -1,97 +1,290 @@
-"""`python -m service` as an operator runs it: start, answer, agree with the evaluation, stop."""
+"""`python -m service` as an operator runs it: start, answer, agree with the evaluation, keep strangers out, stop."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from PIL import Image
 
-from drawings import draw_coco, lively_network, tiny_config
+from drawings import draw_coco, lively_network, noise_photograph, tiny_config
+from grpc_clients import Certificates, estimate_request, frame, refused, until
 from model.checkpoint import save_checkpoint
+from pictures import jpeg
+from service.pb import pose_pb2_grpc
 from service.settings import BUNDLED_CHECKPOINT
 from training.evaluate import main as evaluate
 
 ROOT = Path(__file__).resolve().parents[1]
+KEY = "k-0123456789abcdef"
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+class Process:
+    """A running service: where it listens, and what it writes to its log."""
+
+    def __init__(self, *flags: str, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "service", "--http-port", "0", "--grpc-port", "0", "--device", "cpu", *flags]
+        ours = ("BTRANSPOSE_", "GRPC_", "OTEL_")
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=outside | environment, stderr=pipe, stdout=pipe, text=True
+        )
+        self.log: list[str] = []
+        self.said: list[str] = []  # on standard output
+        self.http = self.grpc = ""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"HTTP running on (https?://[\d.:]+)", line):
+                self.http = found[1]
+            if found := re.search(r"gRPC running on ([\d.:]+)", line):
+                self.grpc = found[1]
+            if self.http and self.grpc:
+                break
+        else:
+            pytest.fail("the service did not start:\n" + "".join(self.log))
+        # Go on reading, or the process would stall on a full pipe.
+        self._reading = [
+            threading.Thread(target=lambda: self.log.extend(self.process.stderr or ()), daemon=True),
+            threading.Thread(target=lambda: self.said.extend(self.process.stdout or ()), daemon=True),
+        ]
+        for thread in self._reading:
+            thread.start()
+
+    def wait_until_ready(self, **options: object) -> None:
+        for _ in range(600):
+            if httpx.get(f"{self.http}/readyz", **options).status_code == 200:
+                return
+            time.sleep(0.05)
+        pytest.fail("the service did not become ready")
+
+    def stop(self) -> int:
+        """Send SIGTERM, and wait for the exit code and the end of the log."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(timeout=30)
+        for thread in self._reading:
+            thread.join(timeout=30)
+        return code
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+        for pipe in (self.process.stderr, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 @contextmanager
-def served(*flags: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A running service on a free port: its address, and the process."""
-    command = [sys.executable, "-m", "service", "--http-port", "0", "--device", "cpu", *flags]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def served(*flags: str, **environment: str) -> Iterator[Process]:
+    """A running service on free ports."""
+    process = Process(*flags, environment=environment)
     try:
-        yield wait_for_address(process), process
+        yield process
     finally:
         process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
-def wait_for_address(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if found := re.search(r"running on (http://\S+)", line):
-            # Go on reading, or the process would stall on a full pipe.
-            threading.Thread(target=process.stderr.read, daemon=True).start()
-            return found[1]
-    pytest.fail("the service did not start:\n" + "".join(said))
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    """A checkpoint of a network that takes milliseconds."""
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, lively_network(tiny_config()), training={})
+    return str(path)
 
 
-def wait_until_ready(address: str) -> None:
-    for _ in range(600):
-        if httpx.get(f"{address}/readyz").status_code == 200:
-            return
-    pytest.fail("the service did not become ready")
-
-
-def test_it_answers_what_the_evaluation_measures_and_stops_on_sigterm(tmp_path):
+def test_it_answers_what_the_evaluation_measures_and_stops_on_sigterm(tmp_path, tiny):
     annotations, images = draw_coco(tmp_path, persons=4)
-    checkpoint = tmp_path / "tiny.safetensors"
-    save_checkpoint(checkpoint, lively_network(tiny_config()), training={})
     results = tmp_path / "results.json"
-    command = ["--checkpoint", checkpoint, "--annotations", annotations, "--images", images, "--save-results", results]
+    command = ["--checkpoint", tiny, "--annotations", annotations, "--images", images, "--save-results", results]
     assert (
         evaluate([str(option) for option in [*command, "--flip-test", "--device", "cpu", "--precision", "fp32"]]) == 0
     )
 
     measured = json.loads(results.read_text())
     content = json.loads(annotations.read_text())
-    with served("--checkpoint", str(checkpoint), "--precision", "fp32") as (address, process):
-        wait_until_ready(address)
-        assert httpx.get(f"{address}/model").json()["variant"] == "tiny"
+    with served("--checkpoint", tiny, "--precision", "fp32") as service:
+        service.wait_until_ready()
+        assert httpx.get(f"{service.http}/model").json()["variant"] == "tiny"
         for image in content["images"]:
             boxes = [one["bbox"] for one in content["annotations"] if one["image_id"] == image["id"]]
             answer = httpx.post(
-                f"{address}/pose",
+                f"{service.http}/pose",
                 content=(images / image["file_name"]).read_bytes(),
-                headers={"Content-Type": "image/jpeg"},
+                headers=JPEG,
                 params={"boxes": json.dumps(boxes), "flip_test": "true"},
             )
             assert answer.status_code == 200, answer.text
             expected = [result["keypoints"] for result in measured if result["image_id"] == image["id"]]
             for pose, keypoints in zip(answer.json()["poses"], expected, strict=True):
                 assert pose["keypoints"] == pytest.approx(keypoints, abs=2e-3)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 0
+        assert service.stop() == 0
 
 
 @pytest.mark.skipif(not BUNDLED_CHECKPOINT.exists(), reason="no bundled checkpoint")
 def test_the_bundled_checkpoint_is_served_without_flags():
-    with served() as (address, _):
-        wait_until_ready(address)
-        model = httpx.get(f"{address}/model").json()
+    with served() as service:
+        service.wait_until_ready()
+        model = httpx.get(f"{service.http}/model").json()
     card = json.loads(BUNDLED_CHECKPOINT.with_suffix(".json").read_text())
     assert model["checkpoint_sha256"] == card["sha256"]
     assert model["variant"] == card["config"]["key"]
+
+
+class Crowd:
+    """Clients of both protocols who ask without a pause until they are refused."""
+
+    CLIENTS = 6  # of each protocol
+
+    def __init__(self, service: Process) -> None:
+        self._service = service
+        self._image = jpeg(Image.fromarray(noise_photograph(120, 160)))
+        self.answered: set[str] = set()  # request ids
+        self.refusals: list[str] = []
+        self.frames_sent = 0
+        self.frames_answered: list[int] = []
+
+    async def ask(self, *, stop_after: int) -> None:
+        """Returns when everybody has been refused; SIGTERM is sent when so many requests have been answered."""
+        async with grpc.aio.insecure_channel(self._service.grpc) as channel:
+            poses = pose_pb2_grpc.PoseServiceStub(channel)
+            async with asyncio.TaskGroup() as clients:
+                for number in range(self.CLIENTS):
+                    clients.create_task(self._post(f"http-{number}"))
+                    clients.create_task(self._call(poses, f"grpc-{number}"))
+                clients.create_task(self._stream(poses))
+                await until(lambda: len(self.answered) >= stop_after, tries=20_000)
+                self._service.process.send_signal(signal.SIGTERM)
+
+    async def _post(self, name: str) -> None:
+        async with httpx.AsyncClient(base_url=self._service.http, timeout=30) as client:
+            for number in range(100_000):
+                headers = {**JPEG, "x-request-id": f"{name}-{number}"}
+                try:
+                    answer = await client.post("/pose", content=self._image, headers=headers)
+                except httpx.TransportError:  # reset, because the rest of the body was not read
+                    self.refusals.append("closed")
+                    return
+                if answer.status_code != 200:
+                    self.refusals.append(str(answer.status_code))
+                    return
+                assert len(answer.json()["poses"]) == 1
+                self.answered.add(f"{name}-{number}")
+
+    async def _call(self, poses: pose_pb2_grpc.PoseServiceStub, name: str) -> None:
+        for number in range(100_000):
+            try:
+                metadata = (("x-request-id", f"{name}-{number}"),)
+                answer = await poses.EstimatePose(estimate_request(self._image), metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                self.refusals.append(error.code().name)
+                return
+            assert len(answer.poses) == 1
+            self.answered.add(f"{name}-{number}")
+
+    async def _stream(self, poses: pose_pb2_grpc.PoseServiceStub) -> None:
+        call = poses.StreamPoses()
+
+        async def send() -> None:
+            for number in range(100_000):
+                await call.write(frame(number, self._image))
+                self.frames_sent += 1
+
+        sending = asyncio.create_task(send())
+        try:
+            async for answer in call:
+                assert not answer.HasField("error"), answer.error
+                self.frames_answered.append(answer.frame_id)
+        except grpc.aio.AioRpcError as error:
+            self.refusals.append(error.code().name)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+def test_sigterm_under_load_loses_nothing_that_was_admitted(tiny):
+    # The delay keeps the ports open for a while, so that refusals are answers and not closed connections.
+    with served("--checkpoint", tiny, "--precision", "fp32", "--drain-delay-s", "1") as service:
+        service.wait_until_ready()
+        crowd = Crowd(service)
+        asyncio.run(crowd.ask(stop_after=50))
+        assert service.wait() == 0
+
+    assert len(crowd.refusals) == 2 * crowd.CLIENTS + 1
+    assert {"503", "UNAVAILABLE"} <= set(crowd.refusals) <= {"503", "UNAVAILABLE", "closed"}
+    assert crowd.frames_answered == list(range(len(crowd.frames_answered)))
+    assert 0 < len(crowd.frames_answered) <= crowd.frames_sent
+    told = [re.findall(r"(\w+)=(\S+)", line) for line in service.log if "service.access" in line]
+    requests = [dict(fields) for fields in told]
+    ended_well = {one["request_id"] for one in requests if (one["method"], one["outcome"]) == ("pose", "ok")}
+    assert ended_well == crowd.answered
+    assert {one["outcome"] for one in requests} == {"ok", "unavailable"}
+    assert not [line for line in service.log if "ERROR" in line or "WARNING" in line or "Traceback" in line]
+
+
+def test_keys_tls_traces_and_the_log_as_json(tmp_path, tiny):
+    certificates = Certificates(tmp_path)
+    keys = tmp_path / "keys.txt"
+    keys.write_text(f"# for the tests\n{KEY}\n")
+    tls = ["--tls-cert", certificates.cert, "--tls-key", certificates.key, "--grpc-client-ca", certificates.client_ca]
+    flags = ["--checkpoint", tiny, "--api-key-file", keys, "--log-format", "json", *tls]
+    trusting = ssl.create_default_context()
+    certificates.authority.configure_trust(trusting)
+
+    def post(**headers: str) -> int:
+        return httpx.post(
+            f"{service.http}/pose", content=jpeg(), headers={**JPEG, **headers}, verify=trusting
+        ).status_code
+
+    async def call(authority: object, *metadata: tuple[str, str]) -> str:
+        async with grpc.aio.secure_channel(service.grpc, certificates.of_client(authority)) as channel:
+            asked = pose_pb2_grpc.PoseServiceStub(channel).EstimatePose(estimate_request(), metadata=metadata)
+            return "OK" if len((await asked).poses) == 1 else "?"
+
+    with served(*map(str, flags), OTEL_TRACES_EXPORTER="console") as service:
+        assert service.http.startswith("https://")
+        service.wait_until_ready(verify=trusting)
+        assert post() == 401
+        assert post(**{"x-api-key": "not-the-key-of-anybody"}) == 401
+        assert post(**{"x-api-key": KEY, "x-request-id": "right-1"}) == 200
+        assert post(authorization=f"Bearer {KEY}") == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(service.http.replace("https", "http"))
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{service.http}/healthz")  # trusts other authorities
+        ours, key = certificates.authority, ("x-api-key", KEY)
+        assert asyncio.run(call(ours, key, ("x-request-id", "right-2"))) == "OK"
+        assert asyncio.run(refused(call(ours))).code() == grpc.StatusCode.UNAUTHENTICATED
+        assert asyncio.run(refused(call(None, key))).code() == grpc.StatusCode.UNAVAILABLE
+        assert service.stop() == 0
+
+    lines = [json.loads(line) for line in service.log]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+    assert {"uvicorn.error", "service", "service.access", "service.running"} <= {line["logger"] for line in lines}
+    requests = [line for line in lines if line["logger"] == "service.access"]
+    assert [one["outcome"] for one in requests].count("ok") == 3
+    assert [one["outcome"] for one in requests].count("unauthenticated") == 3
+    assert len({one["request_id"] for one in requests}) == 6
+    assert {"right-1", "right-2"} < {one["request_id"] for one in requests}
+    assert sum('"btranspose.outcome": "ok"' in line for line in service.said) == 3
+    assert sum('"name": "engine"' in line for line in service.said) == 3
+    assert not [
+        line for line in service.log + service.said if KEY in line or "not-the-key" in line or "PRIVATE" in line
+    ]

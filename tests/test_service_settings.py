@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
-import pytest
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+import trustme
+
+from drawings import lively_network, tiny_config
+from model.checkpoint import save_checkpoint
 from service.__main__ import main, read_settings
 from service.settings import BUNDLED_CHECKPOINT
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
-    import os
-
     for name in list(os.environ):
-        if name.startswith("BTRANSPOSE_"):
+        if name.startswith(("BTRANSPOSE_", "OTEL_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_checkpoint(path, lively_network(tiny_config()), training={})
+    return path
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("tls")
+    issued = trustme.CA().issue_cert("127.0.0.1")
+    files = {"cert": folder / "cert.pem", "key": folder / "key.pem", "hello": folder / "hello.pem"}
+    files["cert"].write_bytes(issued.cert_chain_pems[0].bytes())
+    files["key"].write_bytes(issued.private_key_pem.bytes())
+    files["hello"].write_text("hello")
+    return files
 
 
 def test_defaults_serve_the_bundled_checkpoint_on_loopback():
     settings = read_settings([])
     assert settings.checkpoint == BUNDLED_CHECKPOINT
-    assert (settings.host, settings.http_port, settings.device, settings.runtime) == ("127.0.0.1", 8000, "auto", "auto")
+    assert (settings.host, settings.http_port, settings.grpc_port) == ("127.0.0.1", 8000, 50051)
+    assert (settings.device, settings.runtime) == ("auto", "auto")
+    assert (settings.api_key_file, settings.tls_cert, settings.grpc_client_ca) == (None, None, None)
 
 
 def test_flags_win_over_the_environment(monkeypatch):
@@ -35,9 +73,27 @@ def test_flags_win_over_the_environment(monkeypatch):
     [
         (["--http-port", "hello"], "http_port"),
         (["--http-port", "70000"], "65535"),
+        (["--grpc-port", "-1"], "grpc_port"),
         (["--max-batch", "0"], "max_batch"),
-        (["--max-waiting", "5"], "allowed: at least max_persons = 100"),
+        (["--max-requests", "0"], "max_requests"),
+        (["--max-frames", "0"], "max_frames"),
+        (["--max-waiting", "5"], "max_waiting is 5; allowed: at least max_persons = 100"),
+        (["--max-held-bytes", "5"], "max_held_bytes is 5; allowed: at least max_image_bytes = 20971520"),
+        (["--max-image-pixels", "900000000"], "178956970"),
+        (["--timeout-s", "0"], "timeout_s"),
+        (["--body-timeout-s", "-1"], "body_timeout_s"),
+        (["--stalled-after-s", "0"], "stalled_after_s"),
+        (["--drain-timeout-s", "0"], "drain_timeout_s"),
+        (["--drain-delay-s", "-1"], "drain_delay_s"),
+        (["--timeout-s", "nan"], "timeout_s"),
+        (["--timeout-s", "inf"], "timeout_s"),
+        (["--drain-delay-s", "inf"], "drain_delay_s"),
+        (["--log-format", "xml"], "log_format"),
+        (["--log-level", "trace"], "log_level"),
         (["--runtime", "magic"], "magic"),
+        (["--tls-cert", "cert.pem"], "tls_cert and tls_key: give both or none"),
+        (["--tls-key", "key.pem"], "tls_cert and tls_key: give both or none"),
+        (["--grpc-client-ca", "ca.pem"], "grpc_client_ca needs tls_cert and tls_key"),
         (["--unknown", "1"], "--unknown"),
     ],
 )
@@ -48,13 +104,77 @@ def test_wrong_flags_exit_with_2_and_name_themselves(flags, complaint, capsys):
     assert complaint in capsys.readouterr().err
 
 
-def test_a_missing_checkpoint_is_one_clear_line(capsys, tmp_path):
-    assert main(["--checkpoint", str(tmp_path / "none.safetensors")]) == 2
+def test_limits_that_depend_on_each_other_may_be_equal():
+    settings = read_settings(
+        ["--max-waiting", "7", "--max-persons", "7", "--max-held-bytes", "9", "--max-image-bytes", "9"]
+    )
+    assert (settings.max_waiting, settings.max_held_bytes) == (7, 9)
+
+
+def complaint_of(capsys: pytest.CaptureFixture[str], *flags: object) -> str:
+    """What a start that must fail says, beside the log: one line, without its beginning."""
+    assert main(["--device", "cpu", "--http-port", "0", "--grpc-port", "0", *map(str, flags)]) == 2
     said = capsys.readouterr().err
-    assert "none.safetensors" in said
     assert "Traceback" not in said
+    (line,) = [line for line in said.splitlines() if not re.match(r"[\d-]+ [\d:,]+ INFO ", line)]
+    assert line.startswith("python -m service: ")
+    return line.removeprefix("python -m service: ")
+
+
+def test_a_missing_checkpoint_is_one_clear_line(capsys, tmp_path):
+    assert "none.safetensors" in complaint_of(capsys, "--checkpoint", tmp_path / "none.safetensors")
 
 
 def test_an_impossible_device_is_one_clear_line(capsys):
-    assert main(["--device", "tpu"]) == 2
-    assert "device is 'tpu'; allowed: auto, cpu, cuda, cuda:N" in capsys.readouterr().err
+    assert complaint_of(capsys, "--device", "tpu") == "device is 'tpu'; allowed: auto, cpu, cuda, cuda:N"
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_a_port_that_is_taken_is_one_clear_line(protocol, capsys, tiny):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = complaint_of(capsys, "--checkpoint", tiny, f"--{protocol}-port", port)
+    assert re.fullmatch(f"(HTTP|gRPC) cannot listen on 127.0.0.1:{port}: .*(taken|already in use).*", said)
+
+
+def test_an_address_of_another_machine_is_one_clear_line(capsys, tiny):
+    said = complaint_of(capsys, "--checkpoint", tiny, "--host", "192.0.2.1")
+    assert "cannot listen on 192.0.2.1:0" in said
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "roots", "named"),
+    [
+        ("hello", "key", None, "hello.pem"),
+        ("cert", "hello", None, "hello.pem"),
+        ("cert", "key", "hello", "hello.pem"),
+        ("cert", "key", "none", "none.pem"),
+    ],
+)
+def test_tls_files_that_cannot_be_used_are_one_clear_line(cert, key, roots, named, capsys, tiny, tls):
+    files = {**tls, "none": tls["cert"].with_name("none.pem")}
+    flags = ["--checkpoint", tiny, "--tls-cert", files[cert], "--tls-key", files[key]]
+    said = complaint_of(capsys, *flags, *(["--grpc-client-ca", files[roots]] if roots else []))
+    assert "cannot be used for TLS" in said
+    assert named in said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read"), ("# nobody\n", "has no API keys"), ("hush\n", "line 1: the key is shorter than")],
+)
+def test_a_file_of_keys_that_cannot_be_used_is_one_clear_line_without_its_content(
+    content, words, capsys, tiny, tmp_path
+):
+    keys = tmp_path / "keys.txt"
+    if content is not None:
+        keys.write_text(content)
+    said = complaint_of(capsys, "--checkpoint", tiny, "--api-key-file", keys)
+    assert str(keys) in said
+    assert words in said
+    assert content is None or content.strip() not in said
+
+
+def test_an_exporter_of_traces_that_is_not_known_is_one_clear_line(capsys, monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
+    assert complaint_of(capsys) == "OTEL_TRACES_EXPORTER is 'zipkin'; allowed: otlp, console, none"

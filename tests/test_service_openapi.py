@@ -1,0 +1,67 @@
+"""The service keeps to its OpenAPI document: schemathesis reads it, and asks what it allows and what it forbids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.engine import events, from_schema
+
+from http_clients import DOCUMENTED, make_app, make_counted, outcomes
+from pictures import encoded, jpeg, square
+from service.images import ImageLimits
+
+PICTURES = {"image/jpeg": jpeg(), "image/png": encoded(square()), "image/webp": encoded(square(), "WEBP")}
+
+for kind, picture in PICTURES.items():
+    schemathesis.openapi.media_type(kind, st.just(picture) | st.binary(max_size=200))
+
+SETTINGS = {
+    "seed": 1,
+    "continue-on-failure": True,
+    "generation": {"deterministic": True, "max-examples": 80},
+    "checks": {
+        # 504 is the right answer to a deadline of a millisecond.
+        "not_a_server_error": {"expected-statuses": ["2xx", "3xx", "4xx", "504"]},
+        # Whether bytes are a picture, and a box lies in it, no schema can say.
+        "positive_data_acceptance": {"enabled": False},
+    },
+}
+
+
+def test_what_the_document_says_holds():
+    service, metrics = make_counted(limits=ImageLimits(max_bytes=10_000))
+    asyncio.run(service.warm_up())
+    schema = schemathesis.openapi.from_asgi(
+        "/openapi.json", make_app(service, metrics), config=schemathesis.Config.from_dict(SETTINGS)
+    )
+    statuses: dict[str, Counter[int]] = {}
+    wrong = []
+    for event in from_schema(schema).execute():
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            wrong.append(str(event))
+        if isinstance(event, events.ScenarioFinished):
+            counted = statuses.setdefault(event.recorder.label, Counter())
+            counted.update(
+                int(asked.response.status_code) for asked in event.recorder.interactions.values() if asked.response
+            )
+            wrong += [
+                f"{event.recorder.label}: {check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
+                for checks in event.recorder.checks.values()
+                for check in checks
+                if check.failure_info is not None
+            ]
+    assert service.close(30.0)
+    assert not wrong, "\n\n".join(wrong)
+    assert statuses.keys() == {"POST /pose", "GET /model", "GET /healthz", "GET /readyz", "GET /metrics"}
+    for label, counted in statuses.items():
+        assert counted[200] > 1, label
+        assert counted[405] > 1, f"{label}: other methods are asked for, too"
+    asked = statuses["POST /pose"]
+    assert asked.keys() <= DOCUMENTED | {405}
+    assert min(asked[200], asked[400], asked[415], asked[422]) > 0
+    assert asked.total() > 150
+    assert sum(outcomes(metrics).values()) == asked.total() - asked[405]
+    assert service.admission.requests == 0
