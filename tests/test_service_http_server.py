@@ -10,7 +10,7 @@ from fakes import BrightestPixel
 from http_clients import idle, make_counted, outcomes, served, until
 from pictures import jpeg
 from service import http_server
-from service.http_server import MAX_HEAD_BYTES, GuardedProtocol
+from service.http_protocol import MAX_HEAD_BYTES, GuardedProtocol
 from wires import GET, HEALTHY, Wire, assert_refused, head, naming, on_a_server, picture_request, wire
 
 ENDLESS = b"x" * 2000

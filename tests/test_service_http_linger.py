@@ -1,0 +1,56 @@
+"""A client that is answered before it has sent everything can read that answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fakes import BrightestPixel, make_admission, make_service
+from http_clients import assert_problem, idle, served
+from pictures import jpeg
+from service import http_protocol
+from service.api_keys import ApiKeys
+from service.metrics import Metrics
+from wires import head, picture_request, wire
+
+LARGE = jpeg() + bytes(400_000)
+
+
+def told_early(keys: ApiKeys | None, *parts: bytes, then: bytes) -> tuple[int, bool]:
+    """The status that a client reads who goes on sending after its answer was written, and whether it then ends."""
+    service = make_service(BrightestPixel(), admission=make_admission(api_keys=keys))
+
+    async def run() -> tuple[int, bool]:
+        async with served(service, Metrics()) as port, wire(port, *parts) as client:
+            await asyncio.sleep(0.05)
+            await idle(service)  # it has been answered
+            for start in range(0, len(then), 50_000):
+                assert await client.send(then[start : start + 50_000]), "the server reset the connection"
+                await asyncio.sleep(0.002)
+            answer = await client.answer()
+            assert_problem(answer, answer.status_code, "")
+            return answer.status_code, await client.closed()
+
+    return asyncio.run(run())
+
+
+def test_who_is_late_with_its_body_reads_that_it_is_late():
+    whole = picture_request(LARGE, x_timeout_ms=30)
+    assert told_early(None, whole[:1000], then=whole[1000:]) == (504, True)
+
+
+def test_who_has_no_key_reads_that_it_needs_one():
+    whole = picture_request(LARGE)
+    assert told_early(ApiKeys(["k" * 16]), whole[:1000], then=whole[1000:]) == (401, True)
+
+
+def test_the_rest_of_a_refused_head_is_thrown_away():
+    lines = [b"x: " + b"y" * 2000 + b"\r\n"] * 17
+    assert told_early(None, b"GET / HTTP/1.1\r\n", *lines, then=lines[0] * 50) == (431, True)
+
+
+def test_no_more_than_a_limit_is_read_after_the_answer(monkeypatch):
+    monkeypatch.setattr(http_protocol, "LINGER_BYTES", 10_000)
+    with pytest.raises(AssertionError, match="reset"):
+        told_early(ApiKeys(["k" * 16]), head(content_type="image/jpeg", content_length=10**7), then=bytes(9_000_000))
