@@ -6,12 +6,14 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from importlib.metadata import version
 
 # gRPC writes lines of its own to stderr, whatever the format of the log; what it says here as errors is told as such.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
 
 import grpc
+import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
@@ -41,6 +43,10 @@ VERSION = version("btranspose")
 
 def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | None) -> PoseService:
     """Load the checkpoint and put the service together. Raises ValueError if the settings do not work here."""
+    # Only the engine's thread may compute in parallel. OpenMP keeps a team for each thread that ever did, and with more
+    # teams than cores it puts its threads to sleep at the end of every loop, which halves the speed of the network.
+    threads = settings.threads or torch.get_num_threads()
+    torch.set_num_threads(1)
     device = pick_device(settings.device)
     dtype = pick_dtype(settings.precision, device)
     net, card = load_checkpoint(settings.checkpoint)
@@ -68,6 +74,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         PoseEstimator(net, device, dtype),
         max_batch=settings.max_batch,
         max_waiting=settings.max_waiting,
+        on_start=partial(torch.set_num_threads, threads),
         stalled_after_s=settings.stalled_after_s,
         observer=metrics,
     )

@@ -104,6 +104,7 @@ class Engine:
         estimator: called from one thread only.
         max_batch: the most crops that one call of the estimator gets.
         max_waiting: the most persons that are admitted and unanswered; more are refused.
+        on_start: called once, in the worker thread, before anything else runs there.
         stalled_after_s: a batch that takes longer than this makes the engine unfit.
         observer: is told of batches and drops, on the event loop.
     """
@@ -114,6 +115,7 @@ class Engine:
         *,
         max_batch: int,
         max_waiting: int,
+        on_start: Callable[[], None] | None = None,
         stalled_after_s: float = 60.0,
         observer: EngineObserver | None = None,
     ) -> None:
@@ -128,6 +130,8 @@ class Engine:
         self.failures = 0  # batches in a row
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A daemon: a network that hangs must not keep the process from ending.
+        if on_start is not None:
+            self._orders.put(on_start)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 

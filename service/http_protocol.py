@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -65,6 +66,11 @@ class LingeringTransport:
         """Whether nothing more can be sent."""
         return self._lingers or self._transport.is_closing()
 
+    def write(self, data: bytes) -> None:
+        """Send; but nothing after the last answer, such as that of a request which was cut short by it."""
+        if not self._lingers:
+            self._transport.write(data)
+
     def close(self) -> None:
         """Close, at once or after lingering; at once when told so again."""
         if self.is_closing() or not self._is_arriving() or not self._transport.can_write_eof():  # TLS cannot
@@ -89,6 +95,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        _send_at_once(transport)
         self.transport = LingeringTransport(transport, lambda: self._in_message or self._head_bytes > 0, self.loop)  # type: ignore[assignment]
         self.parser = StayingParser(self)
         # A connection without a first byte idles like one between two requests; uvicorn stops this at the first byte.
@@ -190,3 +197,13 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Do not hold back the body of an answer until its head is acknowledged, which a client may delay by 40 ms.
+
+    asyncio sees to it only for sockets that say which protocol they are of, and those of `socket.create_server` do not.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -31,6 +31,7 @@ class ServiceSettings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the hardware multiplies in it"
     )
+    threads: int = Field(default=0, ge=0, le=1024, description="of the network on a CPU; 0: as torch chooses")
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
     http_port: int = Field(default=8000, ge=0, le=65535, description="0: any free port, named in the log")
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="0: any free port, named in the log")

@@ -269,3 +269,25 @@ def test_an_event_loop_that_is_gone_before_the_batch_ends_does_not_break_the_thr
     assert engine.close(timeout_s=30)
     assert estimator.batches == [1]
     assert broken == []
+
+
+def test_what_is_to_be_done_at_the_start_is_done_once_in_the_thread_of_the_network():
+    where: list[str] = []
+
+    class Watched(BrightestPixel):
+        def estimate(self, crops, *, flip_test=False):
+            where.append(f"network in {threading.current_thread().name}")
+            return super().estimate(crops, flip_test=flip_test)
+
+    def start() -> None:
+        where.append(f"start in {threading.current_thread().name}")
+
+    async def run() -> None:
+        engine = Engine(Watched(), max_batch=8, max_waiting=8, on_start=start)
+        for _ in range(2):
+            async with engine.room(1, flip_test=False) as room:
+                await room.run([np.zeros((64, 48, 3), dtype=np.uint8)])
+        assert engine.close(timeout_s=10)
+
+    asyncio.run(run())
+    assert where == ["start in engine", "network in engine", "network in engine"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -11,8 +12,11 @@ from http_clients import assert_problem, idle, served
 from pictures import jpeg
 from service import http_protocol
 from service.api_keys import ApiKeys
+from service.http_api import create_app
+from service.http_protocol import GuardedProtocol
+from service.http_server import make_http_server
 from service.metrics import Metrics
-from wires import head, picture_request, wire
+from wires import GET, head, picture_request, wire
 
 LARGE = jpeg() + bytes(400_000)
 
@@ -54,3 +58,34 @@ def test_no_more_than_a_limit_is_read_after_the_answer(monkeypatch):
     monkeypatch.setattr(http_protocol, "LINGER_BYTES", 10_000)
     with pytest.raises(AssertionError, match="reset"):
         told_early(ApiKeys(["k" * 16]), head(content_type="image/jpeg", content_length=10**7), then=bytes(9_000_000))
+
+
+def test_the_body_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged(monkeypatch):
+    """With Nagle's algorithm on, a client that acknowledges late gets every answer 40 ms late."""
+    undelayed: list[int] = []
+    made = GuardedProtocol.connection_made
+
+    def connection_made(self, transport):
+        made(self, transport)
+        undelayed.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", connection_made)
+
+    async def run() -> None:
+        service = make_service()
+        server = make_http_server(
+            create_app(service, Metrics(), version="1", body_timeout_s=5), host="127.0.0.1", port=0
+        )
+        server.listen()
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.001)
+        async with wire(server.port, GET) as client:
+            assert (await client.answer()).status_code == 200
+        server.should_exit = True
+        await serving
+        service.close()
+
+    asyncio.run(run())
+    assert undelayed
+    assert all(undelayed)

@@ -9,7 +9,7 @@ import pytest
 from fakes import BrightestPixel
 from http_clients import idle, make_counted, outcomes, served, until
 from pictures import jpeg
-from service import http_server
+from service import http_protocol, http_server
 from service.http_protocol import MAX_HEAD_BYTES, GuardedProtocol
 from wires import GET, HEALTHY, Wire, assert_refused, head, naming, on_a_server, picture_request, wire
 
@@ -19,6 +19,7 @@ ENDLESS = b"x" * 2000
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(GuardedProtocol, "head_timeout_s", 0.1)
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.1)
 
 
 HUGE = MAX_HEAD_BYTES + 1

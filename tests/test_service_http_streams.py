@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from fakes import BrightestPixel
-from http_clients import assert_problem, idle, make_counted, outcomes, served, until
+from http_clients import PATIENCE_S, assert_problem, idle, make_counted, outcomes, served, until
 from pictures import SIZE, jpeg
+from service import http_protocol
 from service.api_keys import ApiKeys
 from service.core import PoseService
 from service.http_body import MULTIPART_OVERHEAD_BYTES
@@ -98,6 +99,39 @@ def test_what_is_refused_before_its_body_is_read_closes(framing):
 
     ended = on_a_server(scene, api_keys=ApiKeys([KEY]))
     assert ended == {"unauthenticated": 1, "unsupported_media": 1, "invalid_parameter": 1}
+
+
+def test_a_client_who_never_stops_is_not_listened_to_for_long(monkeypatch):
+    monkeypatch.setattr(http_protocol, "LINGER_S", 0.1)
+
+    async def scene(port: int) -> None:
+        async with wire(port, head(content_type="video/mp4", content_length=ENOUGH)) as connection:
+            await assert_refused(connection, 415, "")
+            async with asyncio.timeout(PATIENCE_S):
+                while await connection.send(b"x"):
+                    await asyncio.sleep(0.01)
+
+    on_a_server(scene)
+
+
+def test_a_client_who_is_refused_while_its_first_request_is_at_work(caplog):
+    """It gets one answer, that of the refusal; what comes of the first is not written after it."""
+    estimator = BrightestPixel()
+    service, metrics = make_counted(estimator)
+
+    async def run() -> None:
+        async with served(service, metrics) as port:
+            estimator.gate.clear()
+            async with wire(port, picture_request(jpeg())) as connection:
+                await until(lambda: service._engine._batcher.running == 1)
+                await connection.send(b"nonsense\r\n\r\n")
+                await assert_refused(connection, 400, "not an HTTP/1.1 request")
+                estimator.gate.set()
+                await idle(service)
+
+    asyncio.run(run())
+    assert sum(outcomes(metrics).values()) == 1
+    assert "Exception in ASGI" not in caplog.text
 
 
 def test_what_is_refused_after_its_body_was_read_stays_open():
