@@ -18,7 +18,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 MAX_HEAD_BYTES = 32 * 2**10
 HEAD_TIMEOUT_S = 10.0
 LINGER_S = 2.0  # how long the rest of a request is read after its answer
-LINGER_BYTES = 2**20  # and how much of it
+LINGER_BYTES = 24 * 2**20  # and how much of a body: all of any picture that could have been taken
+LINGER_HEAD_BYTES = 2**20  # and of a head, which no honest client needs
 
 
 class StayingParser(httptools.HttpRequestParser):
@@ -91,6 +92,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_message = False  # between the head of a request and the end of its body
     _head_bytes = 0
     _unwanted_bytes = 0
+    _at_work: RequestResponseCycle | None = None  # what is being answered; uvicorn's `cycle` is what came last
     _timer: asyncio.TimerHandle | None = None  # for the rest of a head, or of a body that nobody wants
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -105,11 +107,14 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        if self._at_work is not None:  # uvicorn tells only what came last, so that the first of several would go on
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():  # the rest of a request that has had its answer
             self._unwanted_bytes += len(data)
-            if self._unwanted_bytes > LINGER_BYTES:
+            if self._unwanted_bytes > (LINGER_BYTES if self._in_message else LINGER_HEAD_BYTES):
                 self.transport.close()
             return
         if not self._in_message:
@@ -132,6 +137,8 @@ class GuardedProtocol(HttpToolsProtocol):
             raise httptools.HttpParserError("the head is too large")  # so that nothing more of it is parsed
         if not self.parser.should_upgrade():  # or it will come again, without the offer
             super().on_headers_complete()
+            if not self.pipeline:
+                self._at_work = self.cycle
         elif self.parser.get_method() == b"CONNECT":
             raise httptools.HttpParserError("this is no proxy")
 
@@ -154,6 +161,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._at_work = self.pipeline[-1][0]
         super().on_response_complete()
         if self._in_message:
             self._start_timer()

@@ -252,6 +252,28 @@ def test_a_client_who_leaves_while_waiting_frees_its_place_and_nothing_is_comput
     assert dropped(metrics) == {"gone": 5}
 
 
+def test_a_client_who_leaves_with_many_requests_on_its_connection_leaves_all_of_them():
+    estimator = BrightestPixel()
+    service, metrics = make_counted(estimator)
+
+    async def run() -> None:
+        async with served(service, metrics) as port:
+            try:
+                other = await someone_at_work(estimator, service, port)
+                async with wire(port, picture_request(jpeg()) * 3):
+                    await until(lambda: service._engine.waiting == 1)
+                await until(lambda: service.admission.requests == service._engine.persons == 1)
+            finally:
+                estimator.gate.set()
+            assert (await other.answer()).status_code == 200
+            other.leave()
+            await idle(service)
+
+    asyncio.run(run())
+    assert outcomes(metrics) == {"ok": 1, "gone": 1}, "the second and third were never begun"
+    assert estimator.batches == [1, 1]
+
+
 def dropped(metrics: Metrics) -> dict[str, float]:
     found = {
         reason: metrics.registry.get_sample_value("btranspose_dropped_persons_total", {"reason": reason})

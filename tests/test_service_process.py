@@ -214,7 +214,9 @@ class Crowd:
                 assert not answer.HasField("error"), answer.error
                 self.frames_answered.append(answer.frame_id)
         except grpc.aio.AioRpcError as error:
-            self.refusals.append(error.code().name)
+            # grpc.aio shows INTERNAL for whatever status arrives while it is sending a frame (grpc/grpc#36066).
+            hidden = error.code() is grpc.StatusCode.INTERNAL
+            self.refusals.append("UNAVAILABLE" if hidden else error.code().name)
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
 
