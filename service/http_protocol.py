@@ -93,7 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _unwanted_bytes = 0
     _at_work: RequestResponseCycle | None = None  # what is being answered; uvicorn's `cycle` is what came last
-    _timer: asyncio.TimerHandle | None = None  # for the rest of a head, or of a body that nobody wants
+    _timer: asyncio.TimerHandle | None = None  # for the rest of a head
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -164,8 +164,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._at_work = self.pipeline[-1][0]
         super().on_response_complete()
-        if self._in_message:
-            self._start_timer()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (of the interface)
         self._refuse(HTTPStatus.BAD_REQUEST, "this is not an HTTP/1.1 request")
@@ -184,8 +182,6 @@ class GuardedProtocol(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         if cycle is not None and not cycle.response_complete:
             self._start_timer()  # a head that came early: the request before it is still being answered
-        elif self._in_message:
-            self.transport.close()  # it has had its answer
         else:
             what = f"the head of the request did not arrive within {self.head_timeout_s:g} s"
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, what)
