@@ -135,9 +135,22 @@ async def bench_idle(alone: Alone, http: HttpClient, grpc: GrpcClient, image: by
         print(f"| {name} | {p50:.1f} | {p99:.1f} | {p50 - base:+.1f} |", flush=True)
 
 
-async def bench_load(alone: Alone, asks: dict[str, tuple[int, list[Ask]]], *, rounds: int, seconds: float) -> None:
+async def engine_so_far(probe: HttpClient) -> tuple[float, float]:
+    """Seconds that the network has run since the service started, and batches."""
+    text = (await probe.request("GET", "/metrics"))[1].decode()
+    name = "btranspose_batch_duration_seconds"
+    found = [re.search(rf"^{name}_{what} (\S+)", text, re.MULTILINE) for what in ("sum", "count")]
+    seconds, batches = (float(one[1]) for one in found if one is not None)
+    return seconds, batches
+
+
+async def bench_load(
+    alone: Alone, asks: dict[str, tuple[int, list[Ask]]], probe: HttpClient, *, rounds: int, seconds: float
+) -> None:
     """Many clients, in turns with full batches driven directly."""
     batches: list[float] = []
+    busy: dict[str, list[float]] = {name: [] for name in asks}
+    filled: dict[str, list[float]] = {name: [] for name in asks}
     pictures: list[float] = []
     rates: dict[str, list[float]] = {name: [] for name in asks}
     taken: dict[str, list[float]] = {name: [] for name in asks}
@@ -145,20 +158,27 @@ async def bench_load(alone: Alone, asks: dict[str, tuple[int, list[Ask]]], *, ro
         batches.append(alone.batches(seconds))
         pictures.append(alone.pictures(seconds))
         for name, (persons, clients) in asks.items():
+            ran_before, batches_before = await engine_so_far(probe)
+            started = time.perf_counter()
             rate, times = await closed_loop(clients, seconds=seconds)
+            wall = time.perf_counter() - started
+            ran, many = await engine_so_far(probe)
+            busy[name].append((ran - ran_before) / wall)
+            filled[name].append(len(times) * persons / (many - batches_before))
             rates[name].append(rate * persons)
             taken[name] += times
-    print(f"\n| {CLIENTS} clients | persons/s | of full batches driven directly | p50 ms | p99 ms |")
-    print("|---|---|---|---|---|")
+    print(f"\n| {CLIENTS} clients | persons/s | of full batches | engine busy | persons a batch | p50 ms | p99 ms |")
+    print("|---|---|---|---|---|---|---|")
     base = statistics.median(batches)
-    print(f"| full batches of crops, driven directly | {base:.1f} | 1.00 | | |")
+    print(f"| full batches of crops, driven directly | {base:.1f} | 1.00 | | | | |")
     rate = statistics.median(pictures)
     ratio = statistics.median(one / two for one, two in zip(pictures, batches, strict=True))
-    print(f"| the same, decoding each picture before | {rate:.1f} | {ratio:.2f} | | |")
+    print(f"| the same, decoding each picture before | {rate:.1f} | {ratio:.2f} | | | | |")
     for name in asks:
         ratio = statistics.median(one / two for one, two in zip(rates[name], batches, strict=True))
         p50, p99 = 1000 * statistics.median(taken[name]), 1000 * percentile(taken[name], 0.99)
-        print(f"| {name} | {statistics.median(rates[name]):.1f} | {ratio:.2f} | {p50:.0f} | {p99:.0f} |", flush=True)
+        engine = f"{statistics.median(busy[name]):.2f} | {statistics.median(filled[name]):.1f}"
+        print(f"| {name} | {statistics.median(rates[name]):.1f} | {ratio:.2f} | {engine} | {p50:.0f} | {p99:.0f} |")
 
 
 async def bench_health(asks: list[Ask], http_port: int, *, seconds: float) -> None:
@@ -208,7 +228,7 @@ async def bench(http_port: int, grpc_port: int, checkpoint: Path, given: argpars
             "gRPC, one person a picture": (1, by_grpc),
             "HTTP, eight persons a picture": (8, crowds),
         }
-        await bench_load(alone, asks, rounds=rounds, seconds=seconds)
+        await bench_load(alone, asks, https[0], rounds=rounds, seconds=seconds)
         await bench_health(by_http, http_port, seconds=4 * seconds)
     finally:
         for client in https:
