@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from grpc_reflection.v1alpha import reflection
 from service.core import PoseService
 from service.grpc_api import PoseServicer
 from service.pb import pose_pb2, pose_pb2_grpc
-
-log = logging.getLogger(__name__)
 
 SERVICE_NAME = pose_pb2.DESCRIPTOR.services_by_name["PoseService"].full_name
 BOXES_BYTES = 2**20  # of a message beside its picture; far more boxes than are taken
