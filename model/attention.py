@@ -13,12 +13,14 @@ explicitly.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.levels import LEVELS, Level
 from model.positions import resample_table
 from model.resnet import Shortcut, zero_norm
 from model.variants import EXPANSION, Position
@@ -34,11 +36,18 @@ class AttentionCollector:
     """Receives the attention weights of one forward pass, in the order in which the layers run.
 
     `mhsa`: one [B, A, N, N] tensor per attention bottleneck; `encoder`: one per encoder layer. Rows (axis 2) are
-    queries and sum to 1.
+    queries and sum to 1. Only the `levels` that are asked for are collected; the others take the fused path.
     """
 
+    levels: Collection[Level] = LEVELS
     mhsa: list[Tensor] = field(default_factory=list)
     encoder: list[Tensor] = field(default_factory=list)
+
+    def weights_out(self, level: Level) -> list[Tensor] | None:
+        """Where a layer of this level puts its weights; None if nobody wants them."""
+        if level not in self.levels:
+            return None
+        return self.mhsa if level == "mhsa" else self.encoder
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, weights_out: list[Tensor] | None) -> Tensor:
@@ -103,7 +112,7 @@ class MHSA2d(nn.Module):
             query, key = self._with_relative_position(query, key, height, width)
         else:
             key = key + self._absolute_position(height, width)
-        weights_out = collector.mhsa if collector is not None else None
+        weights_out = collector.weights_out("mhsa") if collector is not None else None
         out = attend(query, key, value, scale=self.scale, weights_out=weights_out)  # [B, A, N, D]
         return out.transpose(-1, -2).reshape(batch, planes, height, width)
 

@@ -35,6 +35,6 @@ class EncoderLayer(nn.Module):
         batch, length, dim = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, length, 3, self.heads, dim // self.heads)  # [B, N, 3, A, D]
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, A, N, D]
-        weights_out = collector.encoder if collector is not None else None
+        weights_out = collector.weights_out("encoder") if collector is not None else None
         out = attend(query, key, value, scale=(dim // self.heads) ** -0.5, weights_out=weights_out)
         return self.out(out.transpose(1, 2).reshape(batch, length, dim))

@@ -7,17 +7,20 @@ What is measured is therefore what is served. Knows nothing of files, requests o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from model.attention import AttentionCollector
 from model.btranspose import BTranspose
 from model.crop import Pixels, normalise, warp_crop
+from model.dependency import JointAttention, read_attention
 from model.geometry import Array, apply_affine, box_to_affine, invert_affine
 from model.heatmap import decode_heatmaps, flip_heatmaps
+from model.levels import LEVELS, Level
 from model.variants import PoseConfig
 
 RESCORE_ABOVE = 0.2  # joints that count towards the score of a pose (HRNet, TransPose)
@@ -37,6 +40,13 @@ class Keypoints:
 
     points: Array
     scores: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExplainedKeypoints(Keypoints):
+    """Keypoints, and the attention behind each of them at the levels that were asked for."""
+
+    attention: Mapping[Level, JointAttention]
 
 
 def crop_person(image: Pixels, box_xywh: npt.ArrayLike, config: PoseConfig) -> PersonCrop:
@@ -85,15 +95,49 @@ class PoseEstimator:
         """
         if not crops:
             return []
-        for crop in crops:
-            if crop.shape != (*self.config.input_hw, 3):
-                raise ValueError(f"crop has shape {crop.shape}; allowed: {(*self.config.input_hw, 3)}")
-        pixels = torch.from_numpy(np.stack(crops)).to(self.device)  # [B, H, W, 3]
-        batch = normalise(pixels)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+        batch = self._batch(crops)
+        with self._autocast():
             heatmaps = self.net(batch)
             if flip_test:
                 heatmaps = (heatmaps + flip_heatmaps(self.net(batch.flip(-1)))) / 2
-        points, scores = decode_heatmaps(heatmaps)
-        pairs = zip(points.double().cpu().numpy(), scores.double().cpu().numpy(), strict=True)
-        return [Keypoints(*pair) for pair in pairs]
+        return _decoded(heatmaps)
+
+    @torch.inference_mode()
+    def explain(self, crops: Sequence[Pixels], *, levels: Collection[Level] = LEVELS) -> list[ExplainedKeypoints]:
+        """Keypoints of each crop with the attention behind them, all of the same pass.
+
+        The crops run one at a time: the attention matrices of one person may take a hundred megabytes.
+
+        Args:
+            crops: as `estimate` has them.
+            levels: where attention is collected.
+
+        Raises ValueError for a crop of another shape.
+        """
+        return [self._explain(self._batch([crop]), levels) for crop in crops]
+
+    def _explain(self, crop: torch.Tensor, levels: Collection[Level]) -> ExplainedKeypoints:
+        collector = AttentionCollector(levels)
+        with self._autocast():
+            (found,) = _decoded(self.net(crop, collector))
+        attention = {}
+        for level in levels:
+            last_layers = (collector.weights_out(level) or [])[-self.config.attention_layers(level) :]
+            weights = [layer[0] for layer in last_layers]  # of the one crop
+            attention[level] = read_attention(weights, found.points, self.config.tokens_hw, level)
+        return ExplainedKeypoints(found.points, found.scores, attention)
+
+    def _batch(self, crops: Sequence[Pixels]) -> torch.Tensor:
+        for crop in crops:
+            if crop.shape != (*self.config.input_hw, 3):
+                raise ValueError(f"crop has shape {crop.shape}; allowed: {(*self.config.input_hw, 3)}")
+        return normalise(torch.from_numpy(np.stack(crops)).to(self.device))  # [B, 3, H, W]
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+
+
+def _decoded(heatmaps: torch.Tensor) -> list[Keypoints]:
+    points, scores = decode_heatmaps(heatmaps)
+    pairs = zip(points.double().cpu().numpy(), scores.double().cpu().numpy(), strict=True)
+    return [Keypoints(*pair) for pair in pairs]

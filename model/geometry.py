@@ -98,6 +98,16 @@ def box_to_affine(box_xywh: npt.ArrayLike, input_hw: tuple[int, int]) -> Array:
     return region_to_affine(*box_to_region(box_xywh, input_hw), input_hw)
 
 
+def affine_to_region(image_to_crop: Array, input_hw: tuple[int, int]) -> Array:
+    """The area of an upright crop as a box [4], left, top, width, height in image pixels; it may exceed the image.
+
+    As every box it covers the pixels whose centres are x .. x + w - 1.
+    """
+    crop_to_image = invert_affine(image_to_crop)
+    first, beyond = apply_affine(crop_to_image, [[-0.5, -0.5], [input_hw[1] - 0.5, input_hw[0] - 0.5]])
+    return np.concatenate((first + 0.5, beyond - first))
+
+
 def invert_affine(affine: Array) -> Array:
     """[2, 3] -> [2, 3], the map the other way round."""
     linear = np.linalg.inv(affine[:, :2])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from model.levels import Level
+
 Position = Literal["relative", "absolute"]
 
 STEM_STRIDE = 4  # 7x7/2 convolution, then 3x3/2 max-pool
@@ -120,6 +122,14 @@ class PoseConfig:
     def heatmap_hw(self) -> tuple[int, int]:
         """(rows, columns) of the heatmaps: 64 x 48 for a 256 x 192 crop."""
         return self.input_hw[0] // HEATMAP_STRIDE, self.input_hw[1] // HEATMAP_STRIDE
+
+    def attention_layers(self, level: Level) -> int:
+        """Layers whose attention is shown: the bottlenecks of the last MHSA group, or the layers of the encoder."""
+        return self.blocks[-1] if level == "mhsa" else self.encoder_layers
+
+    def attention_heads(self, level: Level) -> int:
+        """Attention heads of each layer of a level."""
+        return self.mhsa_heads if level == "mhsa" else self.encoder_heads
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only, as stored in a checkpoint."""
