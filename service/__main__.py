@@ -26,6 +26,7 @@ from service.admission import Admission
 from service.api_keys import read_api_keys
 from service.core import PoseService
 from service.engine import Engine
+from service.explaining import attention_shapes
 from service.grpc_server import add_health, add_port, follow_readiness, make_grpc_server
 from service.http_api import create_app
 from service.http_server import HttpServer, make_http_server
@@ -61,10 +62,12 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         runtime="torch",
         device=str(device),
         precision=str(dtype).removeprefix("torch."),
+        attention=attention_shapes(net.config),
     )
     log.info("serving %s (%s, %s, %s)", info.label, settings.checkpoint.name, info.device, info.precision)
     admission = Admission(
         max_requests=settings.max_requests,
+        max_dependencies=settings.max_dependencies,
         max_held_bytes=settings.max_held_bytes,
         timeout_s=settings.timeout_s,
         api_keys=read_api_keys(settings.api_key_file) if settings.api_key_file else None,
@@ -82,6 +85,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
     metrics.watch(
         engine=engine,
         requests=lambda: admission.requests,
+        dependencies=lambda: admission.dependencies,
         is_open=lambda: admission.closed_because is None,
     )
     return PoseService(

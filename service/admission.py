@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 from service.api_keys import ApiKeys
 from service.errors import Late, Overloaded, PoseServiceError, Unavailable
-from service.record import DEFECT, GONE, Caller, CallerGone, RequestRecord
+from service.record import DEFECT, DEPENDENCY, GONE, Caller, CallerGone, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class Admission:
 
     Args:
         max_requests: the most requests at a time, counted from before their bodies are read; a stream is one.
+        max_dependencies: the most of them that may be for dependency maps, which cost more than poses.
         max_held_bytes: the most bytes of pictures that requests hold at a time.
         timeout_s: the longest that a request may take, from its head to its answer; a caller may ask for less.
         api_keys: who may ask; None for everybody.
@@ -36,6 +37,7 @@ class Admission:
         self,
         *,
         max_requests: int,
+        max_dependencies: int,
         max_held_bytes: int,
         timeout_s: float,
         api_keys: ApiKeys | None = None,
@@ -43,7 +45,9 @@ class Admission:
     ) -> None:
         self.requests = 0  # admitted and unanswered
         self.closed_because: str | None = "starting"  # None: open
+        self.dependencies = 0  # of them
         self._max_requests = max_requests
+        self._max_dependencies = max_dependencies
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
         self._timeout_s = timeout_s
@@ -129,12 +133,20 @@ class Admission:
             raise Overloaded(
                 f"{self.requests} requests are being worked on; allowed: at most {self._max_requests}. Try again later"
             )
+        is_dependency = caller.method == DEPENDENCY
+        if is_dependency and self.dependencies >= self._max_dependencies:
+            raise Overloaded(
+                f"{self.dependencies} dependency maps are being worked on; allowed: at most {self._max_dependencies}. "
+                "Try again later"
+            )
         self.requests += 1
+        self.dependencies += is_dependency
         self._idle.clear()
         try:
             yield
         finally:
             self.requests -= 1
+            self.dependencies -= is_dependency
             if not self.requests:
                 self._idle.set()
 

@@ -16,20 +16,29 @@ import numpy as np
 
 from model.checkpoint import CheckpointCard
 from model.crop import Pixels
-from model.estimator import Keypoints, PersonCrop, keypoints_to_image, pose_score
+from model.estimator import ExplainedKeypoints, Keypoints, PersonCrop, keypoints_to_image, pose_score
 from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_persons
 from service.engine import Engine, Room
 from service.errors import EngineFailed, Overloaded
+from service.explaining import check_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
-from service.poses import Box, ModelInfo, Pose, PoseRequest, PoseResult
+from service.poses import (
+    DECIMALS,
+    Box,
+    DependencyMap,
+    DependencyRequest,
+    ModelInfo,
+    Pose,
+    PoseRequest,
+    PoseResult,
+)
 from service.record import RequestRecord
 
 MAX_DECODERS = 4  # each may hold a whole decoded picture
 PROBE_TIMEOUT_S = 5.0  # how long a health check waits for the network
 WARMING_UP = "the network is warming up"
 SHUTTING_DOWN = "the service is shutting down"
-DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
 
 
 class PoseService:
@@ -63,6 +72,8 @@ class PoseService:
         self._config = card.config
         self._engine = engine
         self._decoders = ThreadPoolExecutor(max_workers=MAX_DECODERS, thread_name_prefix="decode")
+        # One thread: pictures are drawn one after the other, and poses keep the other cores.
+        self._renderer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
         self._probe: asyncio.Task[bool] | None = None
 
     async def why_not_ready(self) -> str | None:
@@ -107,6 +118,29 @@ class PoseService:
         poses = tuple(map(_pose, picture.boxes_xywh, picture.crops, found))
         return PoseResult(width=picture.width, height=picture.height, poses=poses)
 
+    async def explain(self, request: DependencyRequest, record: RequestRecord) -> DependencyMap | bytes:
+        """What a keypoint of one person depended on: a map, or the PNG that was asked for.
+
+        Its person waits in the same queue as those of `estimate`, but runs in a batch of its own kind; how many
+        requests of this kind there may be at a time is the admission's to say.
+
+        Raises the errors of `service.errors`.
+        """
+        check_dependency(request, self._config)
+        record.persons = 1
+        loop = asyncio.get_running_loop()
+        async with self._engine.room(1, levels=(request.level,), deadline_s=record.deadline_s) as room:
+            with record.stage("decode"):
+                person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, self._config)
+            record.width, record.height = person.width, person.height
+            (found,) = await self._run(room, [person.crop.pixels], record)
+        if not isinstance(found, ExplainedKeypoints):
+            raise TypeError(f"the engine explained with a {type(found).__name__}")
+        if not request.as_picture:
+            return dependency_map(request, person, found, self._config)
+        with record.stage("render"):
+            return await loop.run_in_executor(self._renderer, dependency_png, request, person, found, self._config)
+
     def stop(self, because: str = SHUTTING_DOWN) -> None:
         """Take no more requests; those that were taken go on."""
         self.admission.closed_because = because
@@ -115,7 +149,8 @@ class PoseService:
     def close(self, timeout_s: float | None = None) -> bool:
         """End the threads after what they are at; False if the network did not end in time."""
         self.stop()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._decoders, self._renderer):
+            threads.shutdown(wait=False, cancel_futures=True)
         return self._engine.close(timeout_s)
 
     async def _crop(self, request: PoseRequest, record: RequestRecord) -> CroppedPicture:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from model.estimator import PersonCrop, crop_person
-from model.geometry import MAX_COORDINATE, MIN_SIZE, clip_box, region_area
+from model.geometry import MAX_COORDINATE, MIN_SIZE, Array, clip_box, region_area
 from model.variants import PoseConfig
 from service.errors import InvalidParameter
 from service.images import ImageLimits, decode_image
@@ -36,12 +36,17 @@ def check_boxes(boxes: Sequence[Box] | None, *, max_persons: int) -> None:
     if len(boxes) > max_persons:
         raise InvalidParameter(f"boxes has {len(boxes)} entries; allowed: at most {max_persons}")
     for number, box in enumerate(boxes):
-        if not all(math.isfinite(value) for value in box):
-            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: finite numbers [x, y, w, h]")
-        if box[2] < MIN_SIZE or box[3] < MIN_SIZE:
-            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: w and h above 0 (at least {MIN_SIZE:g})")
-        if max(map(abs, box)) > MAX_COORDINATE:
-            raise InvalidParameter(f"boxes[{number}] is {list(box)}; allowed: numbers up to {MAX_COORDINATE:g}")
+        check_box(f"boxes[{number}]", box)
+
+
+def check_box(name: str, box: Box) -> None:
+    """Refuse a box that fits no picture, by its name. Raises InvalidParameter."""
+    if not all(math.isfinite(value) for value in box):
+        raise InvalidParameter(f"{name} is {list(box)}; allowed: finite numbers [x, y, w, h]")
+    if box[2] < MIN_SIZE or box[3] < MIN_SIZE:
+        raise InvalidParameter(f"{name} is {list(box)}; allowed: w and h above 0 (at least {MIN_SIZE:g})")
+    if max(map(abs, box)) > MAX_COORDINATE:
+        raise InvalidParameter(f"{name} is {list(box)}; allowed: numbers up to {MAX_COORDINATE:g}")
 
 
 def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) -> CroppedPicture:
@@ -52,13 +57,7 @@ def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) 
     image = decode_image(request.image, limits)
     height, width = image.shape[:2]
     boxes = request.boxes_xywh if request.boxes_xywh is not None else [(0.0, 0.0, float(width), float(height))]
-    clipped = [clip_box(box, width, height) for box in boxes]  # as training and evaluation do
-    for number, (box, inside) in enumerate(zip(boxes, clipped, strict=True)):
-        if inside[2] < MIN_SIZE or inside[3] < MIN_SIZE:
-            raise InvalidParameter(
-                f"boxes[{number}] is {list(box)}, wholly outside the upright picture of {width} x {height} "
-                "pixels; allowed: boxes that overlap it"
-            )
+    clipped = [clip_to_picture(f"boxes[{number}]", box, width, height) for number, box in enumerate(boxes)]
     looked_at = sum(min(region_area(box, config.input_hw), width * height) for box in clipped)
     if looked_at > MAX_LOOKS * limits.max_pixels:
         raise InvalidParameter(
@@ -67,3 +66,17 @@ def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) 
         )
     crops = [crop_person(image, box, config) for box in clipped]
     return CroppedPicture(width=width, height=height, boxes_xywh=boxes, crops=crops)
+
+
+def clip_to_picture(name: str, box: Box, width: int, height: int) -> Array:
+    """The part of a box [4] that lies in the picture, as training and evaluation have it.
+
+    Raises InvalidParameter, with the name of the box, if there is none.
+    """
+    inside = clip_box(box, width, height)
+    if inside[2] < MIN_SIZE or inside[3] < MIN_SIZE:
+        raise InvalidParameter(
+            f"{name} is {list(box)}, wholly outside the upright picture of {width} x {height} "
+            "pixels; allowed: boxes that overlap it"
+        )
+    return inside

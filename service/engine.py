@@ -14,12 +14,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
-
-import numpy as np
 
 from model.crop import Pixels
 from model.estimator import Keypoints
+from model.levels import Level
 from service.batch_events import (
     Admitted,
     Answered,
@@ -37,17 +35,12 @@ from service.batch_events import (
 )
 from service.batcher import Batcher
 from service.errors import EngineFailed, Late, Overloaded
+from service.work import Estimator, Work
 
 log = logging.getLogger(__name__)
 
 LATE = "the answer would come after the deadline"
 FORGETTING = 0.2  # weight of the newest batch in the running mean of seconds a person
-
-
-class Estimator(Protocol):
-    """What the engine needs of `model.estimator.PoseEstimator`: keypoints for each crop, in the same order."""
-
-    def estimate(self, crops: Sequence[Pixels], *, flip_test: bool = False) -> list[Keypoints]: ...
 
 
 class EngineObserver:
@@ -152,7 +145,13 @@ class Engine:
 
     @asynccontextmanager
     async def room(
-        self, persons: int, *, flip_test: bool, deadline_s: float = math.inf, patient: bool = False
+        self,
+        persons: int,
+        *,
+        flip_test: bool = False,
+        levels: tuple[Level, ...] = (),
+        deadline_s: float = math.inf,
+        patient: bool = False,
     ) -> AsyncIterator[Room]:
         """Room for the persons of one request, from before they are decoded until they are answered.
 
@@ -161,6 +160,7 @@ class Engine:
         Args:
             persons: how many there will be.
             flip_test: as `Estimator.estimate` has it.
+            levels: where attention is collected; then the answers are `ExplainedKeypoints`.
             deadline_s: in `time.monotonic`; nothing of the request is started after it.
             patient: wait for room instead of being refused.
 
@@ -170,7 +170,8 @@ class Engine:
         job = self._jobs
         room = self._rooms[job] = Room(self, job)
         try:
-            self.step(Arrive(job, persons, group=flip_test, deadline_s=deadline_s, patient=patient))
+            work = Work(levels, flip_test)
+            self.step(Arrive(job, persons, group=work, deadline_s=deadline_s, patient=patient))
             await room.admitted
             yield room
         finally:
@@ -195,7 +196,8 @@ class Engine:
                 for job in started:
                     self._rooms[job].started_s = self._running_since_s
                 loop = asyncio.get_running_loop()
-                self._orders.put(lambda: self._run(loop, crops, flip_test=bool(group)))
+                assert isinstance(group, Work)  # as it arrived
+                self._orders.put(lambda: self._run(loop, crops, group))
             case Admitted(job):
                 self._rooms[job].admit()
             case Refused(job, before):
@@ -221,12 +223,12 @@ class Engine:
         while (order := self._orders.get()) is not None:
             order()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, crops: Sequence[Pixels], *, flip_test: bool) -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, crops: Sequence[Pixels], work: Work) -> None:
         """Run one batch in the worker thread, and tell the event loop."""
         started_s = time.monotonic()
-        found: list[Keypoints] | None
+        found: Sequence[Keypoints] | None
         try:
-            found = _checked(self._estimator.estimate(crops, flip_test=flip_test), len(crops))
+            found = work.do(self._estimator, crops)
         except Exception:
             log.exception("the network failed on %d crops", len(crops))
             found = None
@@ -234,7 +236,7 @@ class Engine:
         with suppress(RuntimeError):  # the loop is gone, and with it all who waited
             loop.call_soon_threadsafe(self._finished, found, len(crops), seconds)
 
-    def _finished(self, found: list[Keypoints] | None, persons: int, seconds: float) -> None:
+    def _finished(self, found: Sequence[Keypoints] | None, persons: int, seconds: float) -> None:
         self._running_since_s = None
         if found is None:
             self.failures += 1
@@ -254,12 +256,3 @@ def _tell(news: Callable[[], None]) -> None:
         news()
     except Exception:
         log.exception("the observer of the engine failed")
-
-
-def _checked(found: list[Keypoints], persons: int) -> list[Keypoints]:
-    """The same poses, if there is one for each person and all numbers are finite; otherwise raises ValueError."""
-    if len(found) != persons:
-        raise ValueError(f"the network answered {persons} crops with {len(found)} poses")
-    if not all(np.isfinite(pose.points).all() and np.isfinite(pose.scores).all() for pose in found):
-        raise ValueError("the network answered with numbers that are not finite")
-    return found

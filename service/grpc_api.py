@@ -27,11 +27,18 @@ from service.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from service.grpc_messages import estimate_pose_response, frame_answer, frame_error, pose_request
+from service.grpc_messages import (
+    dependency_request,
+    dependency_response,
+    estimate_pose_response,
+    frame_answer,
+    frame_error,
+    pose_request,
+)
 from service.grpc_stream import answer_in_order
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
-from service.record import DEFECT, Caller, CallerGone, fit_request_id
+from service.record import DEFECT, DEPENDENCY, Caller, CallerGone, fit_request_id
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +98,15 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
                     raise Unavailable("the service is shutting down; send the other frames again")
 
     async def GetDependency(  # noqa: N802
-        self, _: pb.GetDependencyRequest, context: Context
+        self, request: pb.GetDependencyRequest, context: Context
     ) -> pb.GetDependencyResponse:
-        """Not served yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "dependency maps are not served yet")
-        raise AssertionError("unreachable: abort raises")
+        """What the network looked at when it placed one keypoint of one person."""
+        caller = _caller(context, DEPENDENCY)
+        async with _errors_told(context, caller), self._service.admission.request(caller) as record:
+            self._service.admission.hold(record, len(request.image))
+            found = await self._service.explain(dependency_request(request), record)
+            return dependency_response(found)
+        raise AssertionError("unreachable: an error ends the call")
 
     async def _frame(self, frame: pb.StreamPosesRequest, stream: Caller) -> pb.StreamPosesResponse:
         """One frame of a stream; what is wrong with it is in its answer."""

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
+from model.levels import COLORMAPS
+from model.skeleton import KEYPOINT_NAMES
+from service.errors import InvalidParameter
+from service.grpc_words import (
+    IS_PICTURE_OF_NUMBER,
+    LEVEL_OF_NUMBER,
+    MODE_OF_NUMBER,
+    NUMBER_OF_LEVEL,
+    NUMBER_OF_MODE,
+)
 from service.pb import pose_pb2 as pb
-from service.poses import Box, Pose, PoseRequest, PoseResult
+from service.poses import Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult, parse_keypoint
+
+Word = TypeVar("Word")
 
 
 def pose_request(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> PoseRequest:
@@ -33,6 +46,52 @@ def frame_error(frame_id: int, code: int, message: str, reason: str) -> pb.Strea
     """The answer to a frame that has none."""
     error = pb.FrameError(code=code, message=message, reason=reason)
     return pb.StreamPosesResponse(frame_id=frame_id, error=error)
+
+
+def dependency_request(message: pb.GetDependencyRequest) -> DependencyRequest:
+    """What is asked. Raises InvalidParameter for words and numbers that mean nothing."""
+    return DependencyRequest(
+        image=message.image,
+        box_xywh=box_xywh(message.box) if message.HasField("box") else None,
+        keypoint=parse_keypoint(message.keypoint),
+        level=_word("level", message.level, LEVEL_OF_NUMBER),
+        layer=message.layer if message.HasField("layer") else None,
+        head=message.head if message.HasField("head") else None,
+        mean_of_heads=message.mean_of_heads,
+        mode=_word("mode", message.mode, MODE_OF_NUMBER),
+        threshold=message.threshold,
+        colormap=message.colormap or COLORMAPS[0],
+        as_picture=_word("format", message.format, IS_PICTURE_OF_NUMBER),
+    )
+
+
+def dependency_response(found: DependencyMap | bytes) -> pb.GetDependencyResponse:
+    """The answer of GetDependency."""
+    if isinstance(found, bytes):
+        return pb.GetDependencyResponse(png=found)
+    x, y, score = found.point
+    left, top, width, height = found.region_xywh
+    return pb.GetDependencyResponse(
+        height=len(found.attention),
+        width=len(found.attention[0]),
+        attention=[value for row in found.attention for value in row],
+        query_row=found.query[0],
+        query_column=found.query[1],
+        layer=found.layer,
+        level=NUMBER_OF_LEVEL[found.level],
+        head=found.head,
+        mode=NUMBER_OF_MODE[found.mode],
+        keypoint=KEYPOINT_NAMES[found.keypoint],
+        point=pb.Keypoint(x=x, y=y, score=score),
+        region=pb.Box(x=left, y=top, width=width, height=height),
+        image=pb.ImageSize(width=found.width, height=found.height),
+    )
+
+
+def _word(name: str, number: int, allowed: Mapping[int, Word]) -> Word:
+    if number not in allowed:
+        raise InvalidParameter(f"{name} is {number}; allowed: {', '.join(map(str, allowed))}")
+    return allowed[number]
 
 
 def _size(result: PoseResult) -> pb.ImageSize:

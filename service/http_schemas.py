@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from model.levels import Level
 from service.errors import InvalidParameter
 from service.poses import Box, ModelInfo, Pose, PoseResult
 
@@ -18,48 +20,53 @@ FLIP_TEST_HELP = "true: also look at the mirrored picture and average; a little 
 
 _IMAGE = {"type": "string", "format": "binary"}
 _LENGTH = {"type": "number", "exclusiveMinimum": 0}
-_BOX = {
+BOX_SCHEMA = {
     "type": "array",
     "prefixItems": [{"type": "number"}, {"type": "number"}, _LENGTH, _LENGTH],
     "items": False,
     "minItems": 4,
 }
-_BOXES = {"type": "array", "items": _BOX}
+_BOXES = {"type": "array", "items": BOX_SCHEMA}
 
-# The request body as OpenAPI shows it: it is read by hand, within limits, so FastAPI cannot derive it.
-IMAGE_BODY_OPENAPI: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            **{kind: {"schema": _IMAGE} for kind in ("image/jpeg", "image/png", "image/webp")},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {
-                        "image": _IMAGE,
-                        "boxes": {
-                            "type": "string",
-                            "contentMediaType": "application/json",
-                            "contentSchema": _BOXES,
-                            "description": BOXES_HELP,
-                        },
-                        "flip_test": {"type": "boolean", "description": FLIP_TEST_HELP},
-                    },
-                }
-            },
-        },
-    },
-    "parameters": [
-        {
-            "name": "boxes",
-            "in": "query",
-            "description": BOXES_HELP,
-            "content": {"application/json": {"schema": _BOXES}},
-        },
-        {"name": "flip_test", "in": "query", "description": FLIP_TEST_HELP, "schema": {"type": "boolean"}},
-    ],
-}
+
+@dataclass(frozen=True)
+class Parameter:
+    """One text parameter, in the query or in the form. `is_json`: its text is JSON of that schema."""
+
+    name: str
+    help: str
+    schema: dict[str, Any]
+    is_json: bool = False
+
+
+def image_openapi(*parameters: Parameter) -> dict[str, Any]:
+    """A request with one image as OpenAPI shows it: it is read by hand, within limits, so FastAPI cannot derive it."""
+    fields = {one.name: _form_field(one) for one in parameters}
+    form = {"type": "object", "required": ["image"], "properties": {"image": _IMAGE, **fields}}
+    content = {kind: {"schema": _IMAGE} for kind in ("image/jpeg", "image/png", "image/webp")}
+    return {
+        "requestBody": {"required": True, "content": {**content, "multipart/form-data": {"schema": form}}},
+        "parameters": [_query_parameter(one) for one in parameters],
+    }
+
+
+def _form_field(one: Parameter) -> dict[str, Any]:
+    if not one.is_json:
+        return {**one.schema, "description": one.help}
+    as_text = {"type": "string", "contentMediaType": "application/json", "contentSchema": one.schema}
+    return {**as_text, "description": one.help}
+
+
+def _query_parameter(one: Parameter) -> dict[str, Any]:
+    kind = {"content": {"application/json": {"schema": one.schema}}} if one.is_json else {"schema": one.schema}
+    return {"name": one.name, "in": "query", "description": one.help, **kind}
+
+
+POSE_PARAMETERS = frozenset(("boxes", "flip_test"))
+POSE_OPENAPI = image_openapi(
+    Parameter("boxes", BOXES_HELP, _BOXES, is_json=True),
+    Parameter("flip_test", FLIP_TEST_HELP, {"type": "boolean"}),
+)
 # The headers that some problems have, by status.
 PROBLEM_HEADERS_OPENAPI: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}}},
@@ -112,6 +119,13 @@ class PosesBody(BaseModel):
         )
 
 
+class AttentionBody(BaseModel):
+    """One level of the network: layers and heads are counted from 0."""
+
+    layers: int
+    heads: int = Field(description="of each layer")
+
+
 class ModelBody(BaseModel):
     """The answer of `GET /model`."""
 
@@ -125,6 +139,7 @@ class ModelBody(BaseModel):
     precision: str
     keypoints: list[str] = Field(description="names, in the order of every pose")
     skeleton: list[tuple[int, int]] = Field(description="pairs of keypoint indices, from 0, that a drawing joins")
+    attention: dict[Level, AttentionBody] = Field(description="what dependency maps there are, by level")
 
     @classmethod
     def of(cls, info: ModelInfo) -> ModelBody:
@@ -140,6 +155,9 @@ class ModelBody(BaseModel):
             precision=info.precision,
             keypoints=list(info.keypoint_names),
             skeleton=list(info.skeleton),
+            attention={
+                level: AttentionBody(layers=shape.layers, heads=shape.heads) for level, shape in info.attention.items()
+            },
         )
 
 
@@ -171,14 +189,29 @@ def parse_boxes(text: str | None) -> list[Box] | None:
         raise InvalidParameter("boxes is not JSON; allowed: an array of [x, y, width, height]") from error
     if not isinstance(boxes, list):
         raise InvalidParameter("boxes is not an array; allowed: an array of [x, y, width, height]")
-    for number, box in enumerate(boxes):
-        is_box = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
-        if not is_box:
-            raise InvalidParameter(f"boxes[{number}] is {_shown(box)}; allowed: four numbers [x, y, width, height]")
+    return [_box(f"boxes[{number}]", box) for number, box in enumerate(boxes)]
+
+
+def parse_box(text: str | None) -> Box | None:
+    """`[x, y, w, h]` -> box; None for an absent parameter. Raises InvalidParameter; only the form is checked."""
+    if text is None:
+        return None
     try:
-        return [(float(x), float(y), float(w), float(h)) for x, y, w, h in boxes]
+        box = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidParameter("box is not JSON; allowed: [x, y, width, height]") from error
+    return _box("box", box)
+
+
+def _box(name: str, box: object) -> Box:
+    is_box = isinstance(box, list) and len(box) == 4 and all(type(value) in (int, float) for value in box)
+    if not isinstance(box, list) or not is_box:
+        raise InvalidParameter(f"{name} is {_shown(box)}; allowed: four numbers [x, y, width, height]")
+    try:
+        x, y, width, height = map(float, box)
     except OverflowError as error:
-        raise InvalidParameter("boxes has an integer that is too large for a coordinate") from error
+        raise InvalidParameter(f"{name} has an integer that is too large for a coordinate") from error
+    return (x, y, width, height)
 
 
 def parse_flag(name: str, text: str | None) -> bool:

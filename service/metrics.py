@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from service.engine import Engine, EngineObserver
 from service.errors import ALL_ERRORS
 from service.poses import ModelInfo
-from service.record import DEFECT, GONE, METHODS, OK, PROTOCOLS, STAGES, RequestRecord
+from service.record import DEFECT, DEPENDENCY, GONE, METHODS, OK, PROTOCOLS, STAGES, RequestRecord
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PERSONS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
@@ -43,7 +43,7 @@ class Metrics(EngineObserver):
         )
         self._request_seconds = Histogram(
             "btranspose_request_duration_seconds",
-            "From the head of a request to its answer, for requests answered with poses.",
+            "From the head of a request to its answer, for requests that were answered.",
             ("protocol", "method"),
             buckets=SECONDS,
             registry=registry,
@@ -51,7 +51,7 @@ class Metrics(EngineObserver):
         self._stage_seconds = Histogram(
             "btranspose_stage_duration_seconds",
             "Where the time of requests goes: read (the body), decode (picture to crops), queue (ready, not running), "
-            "engine (from the first person's batch to the last one's answer).",
+            "engine (from the first person's batch to the last one's answer), render (of a dependency map's picture).",
             ("stage",),
             buckets=SECONDS,
             registry=registry,
@@ -95,7 +95,8 @@ class Metrics(EngineObserver):
             self._stage_seconds.labels(stage).observe(ended_s - started_s)
         if record.outcome == OK:
             self._request_seconds.labels(caller.protocol, caller.method).observe(record.total_s)
-            self._persons.inc(record.persons)
+            if caller.method != DEPENDENCY:
+                self._persons.inc(record.persons)
 
     def on_batch(self, persons: int, seconds: float) -> None:
         self._batch_persons.observe(persons)
@@ -107,12 +108,20 @@ class Metrics(EngineObserver):
     def on_dropped(self, persons: int, because: str) -> None:
         self._dropped.labels(because).inc(persons)
 
-    def watch(self, *, engine: Engine, requests: Callable[[], int], is_open: Callable[[], bool]) -> None:
+    def watch(
+        self,
+        *,
+        engine: Engine,
+        requests: Callable[[], int],
+        dependencies: Callable[[], int],
+        is_open: Callable[[], bool],
+    ) -> None:
         """Gauges that are read when scraped."""
         for name, help_text, read in (
             ("queue_persons", "Persons ready to run that do not run yet.", lambda: engine.waiting),
             ("in_flight_persons", "Persons admitted and unanswered.", lambda: engine.persons),
             ("in_flight_requests", "Requests admitted and unanswered; a stream is one.", requests),
+            ("in_flight_dependencies", "Requests for dependency maps among them.", dependencies),
             ("open", "1 while requests are admitted; 0 while starting or shutting down.", is_open),
         ):
             Gauge(f"btranspose_{name}", help_text, registry=self.registry).set_function(read)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from model.levels import COLORMAPS, Level, Mode
 from model.skeleton import KEYPOINT_NAMES, LIMBS
+from service.errors import InvalidParameter
 
 Box = tuple[float, float, float, float]  # x, y, width, height
+
+ALL_KEYPOINTS = "all"  # instead of one keypoint
+
+DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +47,64 @@ class PoseResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DependencyRequest:
+    """One person of a picture, and which attention is to be shown.
+
+    box_xywh: in pixels of the upright picture; None: the whole picture.
+    keypoint: index; None for the figure of all, which is a picture.
+    layer: of the level, from 0; None: the last (of the figure of the encoder: a row for each).
+    head: from 0; None: their mean (of the figure of `mhsa`: a row for each, unless `mean_of_heads`).
+    threshold: attention below this part of the map's largest is not drawn; 0..1. Numbers are not changed by it.
+    as_picture: a PNG, instead of the numbers.
+    """
+
+    image: bytes
+    box_xywh: Box | None = None
+    keypoint: int | None = None
+    level: Level = "encoder"
+    layer: int | None = None
+    head: int | None = None
+    mean_of_heads: bool = False
+    mode: Mode = "dependency"
+    threshold: float = 0.0
+    colormap: str = COLORMAPS[0]
+    as_picture: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependencyMap:
+    """What one keypoint depended on.
+
+    level, layer, head, mode: what was read; head None is the mean of all.
+    keypoint: index. point: its x, y in pixels of the upright picture, and its score.
+    query: row and column of the keypoint's token.
+    attention: [H][W], of six significant digits; in mode `dependency` it sums to 1.
+    region_xywh: the part of the upright picture that the map covers; it may reach beyond the picture.
+    width, height: of the upright picture.
+    """
+
+    level: Level
+    layer: int
+    head: int | None
+    mode: Mode
+    keypoint: int
+    query: tuple[int, int]
+    attention: tuple[tuple[float, ...], ...]
+    point: tuple[float, float, float]
+    region_xywh: Box
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """How many layers a level of the network has, and how many heads each of them."""
+
+    layers: int
+    heads: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """What is being served."""
 
@@ -54,3 +118,17 @@ class ModelInfo:
     precision: str
     keypoint_names: tuple[str, ...] = KEYPOINT_NAMES
     skeleton: tuple[tuple[int, int], ...] = LIMBS
+    attention: Mapping[Level, AttentionShape] = field(default_factory=dict)
+
+
+def parse_keypoint(text: str) -> int | None:
+    """Name or index of a keypoint -> index; None for `all`. Raises InvalidParameter."""
+    if text == ALL_KEYPOINTS:
+        return None
+    if text in KEYPOINT_NAMES:
+        return KEYPOINT_NAMES.index(text)
+    if text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) < len(KEYPOINT_NAMES):
+        return int(text)
+    raise InvalidParameter(
+        f"keypoint is {text[:60]!r}; allowed: {', '.join(KEYPOINT_NAMES)}, their index from 0, or {ALL_KEYPOINTS!r}"
+    )

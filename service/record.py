@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 PROTOCOLS = ("http", "grpc")
-METHODS = ("pose", "stream", "frame")  # a stream is one request, and each of its frames is one
-STAGES = ("read", "decode", "queue", "engine")
+DEPENDENCY = "dependency"
+METHODS = ("pose", DEPENDENCY, "stream", "frame")  # a stream is one request, and each of its frames is one
+STAGES = ("read", "decode", "queue", "engine", "render")
 
 OK = "ok"
 GONE = "gone"  # the caller left

@@ -42,6 +42,9 @@ class ServiceSettings(BaseSettings):
     max_requests: int = Field(
         default=256, ge=1, description="most requests at a time, a stream being one; more are answered with 429"
     )
+    max_dependencies: int = Field(
+        default=4, ge=1, description="most dependency maps at a time; more are answered with 429"
+    )
     max_waiting: int = Field(default=512, ge=1, description="most persons at a time; more are answered with 429")
     max_frames: int = Field(default=16, ge=1, description="most unanswered frames of one gRPC stream")
     max_image_bytes: int = Field(default=20 * 2**20, ge=1, description="most bytes of one picture")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from threading import Event
 
 import numpy as np
 
 from model.checkpoint import CheckpointCard
 from model.crop import Pixels
-from model.estimator import Keypoints
+from model.dependency import JointAttention, query_tokens
+from model.estimator import ExplainedKeypoints, Keypoints
+from model.geometry import Array
+from model.levels import Level
 from model.skeleton import NUM_KEYPOINTS
 from model.variants import variant
 from service.admission import Admission, Observer
 from service.api_keys import ApiKeys
 from service.core import PoseService
 from service.engine import Engine, EngineObserver
+from service.explaining import attention_shapes
 from service.images import ImageLimits
 from service.poses import ModelInfo
 
@@ -32,6 +36,7 @@ class BrightestPixel:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.flip_tests: list[bool] = []
+        self.levels: list[tuple[Level, ...]] = []
         self.gate = Event()
         self.gate.set()
         self.fails_with: Exception | None = None
@@ -45,6 +50,29 @@ class BrightestPixel:
         self.batches.append(len(crops))
         self.flip_tests.append(flip_test)
         return [_brightest(crop, self.score) for crop in crops][self.forgets :]
+
+    def explain(self, crops: Sequence[Pixels], *, levels: Collection[Level]) -> list[ExplainedKeypoints]:
+        """Every keypoint looks at its own token most, then at the next ones; layers and heads differ a little."""
+        found = self.estimate(crops)
+        self.levels.append(tuple(levels))
+        return [
+            ExplainedKeypoints(
+                pose.points, pose.scores, {level: _looks_at_itself(level, pose.points) for level in levels}
+            )
+            for pose in found
+        ]
+
+
+def _looks_at_itself(level: Level, points: Array) -> JointAttention:
+    layers, heads = CONFIG.attention_layers(level), CONFIG.attention_heads(level)
+    height, width = CONFIG.tokens_hw
+    queries = query_tokens(points, CONFIG.tokens_hw)
+    rows, columns = np.mgrid[:height, :width]
+    distance = np.abs(rows - queries[:, 0, None, None]) + np.abs(columns - queries[:, 1, None, None])  # [K, H, W]
+    sharpness = 0.5 + np.arange(layers * heads).reshape(layers, heads, 1, 1, 1) / 8
+    looks = np.exp(-sharpness * distance)  # [L, A, K, H, W]
+    total = looks.sum(axis=(-2, -1), keepdims=True)
+    return JointAttention(level, queries, (looks / total).astype(np.float32), (looks / 2).astype(np.float32))
 
 
 def _brightest(crop: Pixels, score: float) -> Keypoints:
@@ -75,6 +103,7 @@ def make_engine(
 def make_admission(
     *,
     max_requests: int = 64,
+    max_dependencies: int = 4,
     max_held_bytes: int = 2**30,
     timeout_s: float = 30.0,
     api_keys: ApiKeys | None = None,
@@ -82,6 +111,7 @@ def make_admission(
 ) -> Admission:
     return Admission(
         max_requests=max_requests,
+        max_dependencies=max_dependencies,
         max_held_bytes=max_held_bytes,
         timeout_s=timeout_s,
         api_keys=api_keys,
@@ -107,6 +137,7 @@ def make_service(
         runtime="torch",
         device="cpu",
         precision="float32",
+        attention=attention_shapes(CONFIG),
     )
     return PoseService(
         engine or make_engine(estimator),

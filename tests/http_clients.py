@@ -13,7 +13,8 @@ from fastapi import FastAPI
 from fakes import BrightestPixel, make_admission, make_engine, make_service
 from service.admission import Observer
 from service.core import PoseService
-from service.http_api import PROBLEM_MEDIA_TYPE, create_app
+from service.http_api import create_app
+from service.http_problem import PROBLEM_MEDIA_TYPE
 from service.http_server import make_http_server
 from service.images import ImageLimits
 from service.metrics import Metrics
@@ -47,7 +48,12 @@ def make_counted(
         observer=metrics,
     )
     door = make_admission(observers=(metrics.on_request, *observers), **admission)
-    metrics.watch(engine=engine, requests=lambda: door.requests, is_open=lambda: door.closed_because is None)
+    metrics.watch(
+        engine=engine,
+        requests=lambda: door.requests,
+        dependencies=lambda: door.dependencies,
+        is_open=lambda: door.closed_because is None,
+    )
     return make_service(engine=engine, admission=door, limits=limits, max_persons=max_persons), metrics
 
 

@@ -28,7 +28,7 @@ from service.errors import (
     TooLarge,
     Unavailable,
 )
-from service.http_api import STATUS_OF_ERROR
+from service.http_problem import STATUS_OF_ERROR
 from service.pb import pose_pb2 as pb
 from service.poses import PoseRequest
 

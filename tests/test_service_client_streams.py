@@ -11,7 +11,7 @@ import pytest
 from client_blocking import opened
 from client_servers import StandIn, grpc_stand_in, http_stand_in, some_poses
 from service.client import Frame, FrameAnswer, connect_async
-from service.client_base import MAX_AHEAD
+from service.client_frames import MAX_AHEAD
 from service.errors import (
     InvalidParameter,
     Late,

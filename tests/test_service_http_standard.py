@@ -15,7 +15,7 @@ from service import errors
 from service.api_keys import ApiKeys
 from service.core import PoseService
 from service.engine import LATE
-from service.http_api import STATUS_OF_ERROR
+from service.http_problem import STATUS_OF_ERROR
 
 KEY = "the-key-of-a-camera"
 PUBLIC = ("/model", "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs")

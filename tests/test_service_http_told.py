@@ -16,7 +16,7 @@ from http_clients import DOCUMENTED, JPEG, ask, assert_problem, client_of, make_
 from pictures import SIZE, jpeg
 from service.access_log import log_request
 from service.api_keys import ApiKeys
-from service.http_api import STATUS_OF_ERROR
+from service.http_problem import STATUS_OF_ERROR
 from service.metrics import OUTCOMES
 from service.record import RequestRecord
 
@@ -62,7 +62,7 @@ def test_without_a_request_id_each_request_gets_its_own():
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing", 404), ("GET", "/pose", 405), ("POST", "/pose", 415), ("GET", "/", 307), ("GET", "/docs", 200)],
+    [("GET", "/nothing", 404), ("GET", "/pose", 405), ("POST", "/pose", 415), ("GET", "/", 200), ("GET", "/docs", 200)],
 )
 def test_every_answer_has_a_request_id(method, path, status):
     response = ask(lambda client: client.request(method, path, headers={"x-request-id": "mine"}))
@@ -198,7 +198,7 @@ def test_the_openapi_document_tells_every_status_and_header():
         "text/plain",
         "application/openmetrics-text",
     }
-    assert set(document["paths"]) == {"/pose", "/model", "/healthz", "/readyz", "/metrics"}
+    assert set(document["paths"]) == {"/pose", "/dependency", "/model", "/healthz", "/readyz", "/metrics"}
 
 
 @pytest.mark.parametrize(

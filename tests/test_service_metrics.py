@@ -43,7 +43,9 @@ def complete() -> Metrics:
     metrics = Metrics()
     service = make_service(engine=make_engine(observer=metrics))
     metrics.describe(service.info, version="1.2.3")
-    metrics.watch(engine=service._engine, requests=lambda: service.admission.requests, is_open=lambda: True)
+    metrics.watch(
+        engine=service._engine, requests=lambda: service.admission.requests, dependencies=int, is_open=lambda: True
+    )
     metrics.on_request(over(read=(10.0, 10.5), decode=(10.5, 10.6), queue=(10.6, 11.0), engine=(11.0, 12.0)))
     metrics.on_request(over("late"))
     metrics.on_batch(3, 0.25)
@@ -144,7 +146,9 @@ def test_gauges_are_read_when_scraped():
     metrics = Metrics()
     service = make_service(engine=make_engine(observer=metrics))
     state = {"requests": 0, "open": False}
-    metrics.watch(engine=service._engine, requests=lambda: state["requests"], is_open=lambda: state["open"])
+    metrics.watch(
+        engine=service._engine, requests=lambda: state["requests"], dependencies=int, is_open=lambda: state["open"]
+    )
     assert samples(metrics) == {}
     state.update(requests=4, open=True)
     assert samples(metrics) == {"btranspose_in_flight_requests{}": 4, "btranspose_open{}": 1}
@@ -164,7 +168,12 @@ def test_a_service_at_work_is_told_as_it_was():
     estimator = BrightestPixel()
     engine = make_engine(estimator, observer=metrics)
     admission = make_admission(observers=[metrics.on_request])
-    metrics.watch(engine=engine, requests=lambda: admission.requests, is_open=lambda: admission.closed_because is None)
+    metrics.watch(
+        engine=engine,
+        requests=lambda: admission.requests,
+        dependencies=int,
+        is_open=lambda: admission.closed_because is None,
+    )
 
     async def talk(to: Served) -> None:
         estimator.gate.clear()

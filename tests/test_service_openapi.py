@@ -55,13 +55,15 @@ def test_what_the_document_says_holds():
             ]
     assert service.close(30.0)
     assert not wrong, "\n\n".join(wrong)
-    assert statuses.keys() == {"POST /pose", "GET /model", "GET /healthz", "GET /readyz", "GET /metrics"}
+    asked_for = {"POST /pose", "POST /dependency", "GET /model", "GET /healthz", "GET /readyz", "GET /metrics"}
+    assert statuses.keys() == asked_for
     for label, counted in statuses.items():
         assert counted[200] > 1, label
         assert counted[405] > 1, f"{label}: other methods are asked for, too"
-    asked = statuses["POST /pose"]
-    assert asked.keys() <= DOCUMENTED | {405}
-    assert min(asked[200], asked[400], asked[415], asked[422]) > 0
-    assert asked.total() > 150
-    assert sum(outcomes(metrics).values()) == asked.total() - asked[405]
+    for path in ("pose", "dependency"):
+        asked = statuses[f"POST /{path}"]
+        assert asked.keys() <= DOCUMENTED | {405}
+        assert min(asked[200], asked[400], asked[415], asked[422]) > 0
+        assert asked.total() > 150
+        assert sum(outcomes(metrics, path).values()) == asked.total() - asked[405]
     assert service.admission.requests == 0

@@ -127,7 +127,7 @@ class FrameError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class GetDependencyRequest(_message.Message):
-    __slots__ = ("image", "box", "keypoint", "level", "layer", "head", "mode", "threshold", "format")
+    __slots__ = ("image", "box", "keypoint", "level", "layer", "head", "mode", "threshold", "format", "colormap", "mean_of_heads")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     BOX_FIELD_NUMBER: _ClassVar[int]
     KEYPOINT_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,8 @@ class GetDependencyRequest(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
+    COLORMAP_FIELD_NUMBER: _ClassVar[int]
+    MEAN_OF_HEADS_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     box: Box
     keypoint: str
@@ -146,10 +148,12 @@ class GetDependencyRequest(_message.Message):
     mode: DependencyMode
     threshold: float
     format: DependencyFormat
-    def __init__(self, image: _Optional[bytes] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., keypoint: _Optional[str] = ..., level: _Optional[_Union[DependencyLevel, str]] = ..., layer: _Optional[int] = ..., head: _Optional[int] = ..., mode: _Optional[_Union[DependencyMode, str]] = ..., threshold: _Optional[float] = ..., format: _Optional[_Union[DependencyFormat, str]] = ...) -> None: ...
+    colormap: str
+    mean_of_heads: bool
+    def __init__(self, image: _Optional[bytes] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., keypoint: _Optional[str] = ..., level: _Optional[_Union[DependencyLevel, str]] = ..., layer: _Optional[int] = ..., head: _Optional[int] = ..., mode: _Optional[_Union[DependencyMode, str]] = ..., threshold: _Optional[float] = ..., format: _Optional[_Union[DependencyFormat, str]] = ..., colormap: _Optional[str] = ..., mean_of_heads: _Optional[bool] = ...) -> None: ...
 
 class GetDependencyResponse(_message.Message):
-    __slots__ = ("height", "width", "attention", "query_row", "query_column", "layer", "png")
+    __slots__ = ("height", "width", "attention", "query_row", "query_column", "layer", "png", "level", "head", "mode", "keypoint", "point", "region", "image")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +161,13 @@ class GetDependencyResponse(_message.Message):
     QUERY_COLUMN_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     PNG_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    KEYPOINT_FIELD_NUMBER: _ClassVar[int]
+    POINT_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     attention: _containers.RepeatedScalarFieldContainer[float]
@@ -164,4 +175,11 @@ class GetDependencyResponse(_message.Message):
     query_column: int
     layer: int
     png: bytes
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., attention: _Optional[_Iterable[float]] = ..., query_row: _Optional[int] = ..., query_column: _Optional[int] = ..., layer: _Optional[int] = ..., png: _Optional[bytes] = ...) -> None: ...
+    level: DependencyLevel
+    head: int
+    mode: DependencyMode
+    keypoint: str
+    point: Keypoint
+    region: Box
+    image: ImageSize
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., attention: _Optional[_Iterable[float]] = ..., query_row: _Optional[int] = ..., query_column: _Optional[int] = ..., layer: _Optional[int] = ..., png: _Optional[bytes] = ..., level: _Optional[_Union[DependencyLevel, str]] = ..., head: _Optional[int] = ..., mode: _Optional[_Union[DependencyMode, str]] = ..., keypoint: _Optional[str] = ..., point: _Optional[_Union[Keypoint, _Mapping]] = ..., region: _Optional[_Union[Box, _Mapping]] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ...) -> None: ...
