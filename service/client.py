@@ -10,19 +10,24 @@ errors, those of `service.errors`.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.client_base import AsyncPoseClient, Frame, FrameAnswer, PoseClient, checked_boxes
+from model.levels import COLORMAPS, LEVELS, MODES
+from service.client_base import AsyncPoseClient, PoseClient
 from service.client_endpoint import Endpoint
 from service.client_errors import UnexpectedAnswer
+from service.client_frames import Frame, FrameAnswer, checked_boxes
 from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
 from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
-from service.client_show import poses_png, poses_table
+from service.client_questions import MapOptions, PictureOptions
+from service.client_show import map_summary, poses_png, poses_table
 from service.errors import InvalidParameter, PoseServiceError
+from service.http_dependency import DependencyBody
 from service.http_schemas import PosesBody, parse_boxes
-from service.poses import PoseResult
+from service.poses import ALL_KEYPOINTS, Box, parse_keypoint
 
 __all__ = [
     "AsyncPoseClient",
@@ -96,20 +101,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         boxes = checked_boxes(parse_boxes(given.boxes))
         client = _connected(given)
         _check_files(given)
+        _check_dependency(given, boxes)
     except (ValueError, OSError, InvalidParameter) as error:
         parser.error(str(error))
     failed = False
     with client:
         for path in given.images:
             try:
-                image = path.read_bytes()
-                result = client.estimate(image, boxes_xywh=boxes, flip_test=given.flip_test)
-                _show(given, path, image, result)
+                if given.dependency or given.figure:
+                    _explain(given, client, path, boxes)
+                else:
+                    _estimate(given, client, path, boxes)
             except PoseServiceError as error:
                 print(f"{path}: {error}", file=sys.stderr)
                 failed = True
                 if isinstance(error, ENDS_STREAM):
                     break  # the others would fare no better
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; end without a word
+                return 1
             except OSError as error:
                 parser.error(str(error))
     return int(failed)
@@ -117,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service.client", description="The poses of the persons in pictures, from a running service."
+        prog="python -m service.client",
+        description="The poses of the persons in pictures, and what they depend on, from a running service.",
     )
     add = parser.add_argument
     add("images", type=Path, nargs="+", metavar="IMAGE", help="a JPEG, PNG or WebP file")
@@ -131,11 +142,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout-s", type=float, default=30.0, metavar="S", help="how long an answer may take (default: %(default)g)")
     add("--json", action="store_true", help="print what the service answers over HTTP, one line for each IMAGE")
     add("--draw", type=Path, metavar="OUT.png", help="write the picture with its skeletons; takes one IMAGE")
+    _add_dependency(parser)
     add("--api-key-file", type=Path, metavar="FILE", help="holds the API key and nothing else")
     add("--ca-cert", type=Path, metavar="PEM", help="who may have signed the service's certificate")
     add("--client-cert", type=Path, metavar="PEM", help="the client's own certificate, for mutual TLS")
     add("--client-key", type=Path, metavar="PEM", help="its private key")
     return parser
+
+
+def _add_dependency(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the network looked at, of one person (--boxes has one box, or is absent)")
+    add = group.add_argument
+    add("--dependency", metavar="KEYPOINT", help="name or index; --draw writes its map over the picture")
+    add("--figure", type=Path, metavar="OUT.png", help="write the maps of all keypoints as one figure")
+    add("--level", choices=LEVELS, default="encoder", help="middle or top of the network (default: %(default)s)")
+    add("--layer", type=int, metavar="N", help="from 0; absent: the last, or in a figure of the encoder all")
+    add("--head", type=_head, metavar="N|mean", help="from 0; absent: the mean, or in a figure of mhsa all")
+    add("--mode", choices=MODES, default="dependency", help="what the keypoint looked at, or who looked at it")
+    add("--threshold", type=float, default=0.0, metavar="P", help="do not draw less than this part of the maximum")
+    add("--colormap", choices=COLORMAPS, default=COLORMAPS[0], help="default: %(default)s")
+
+
+def _head(text: str) -> int | str:
+    return text if text == "mean" else int(text)
 
 
 def _connected(given: argparse.Namespace) -> PoseClient:
@@ -154,16 +183,51 @@ def _check_files(given: argparse.Namespace) -> None:
     for path in given.images:
         if not path.is_file():
             raise ValueError(f"{path} is not a file")
-    if given.draw and len(given.images) > 1:
-        raise ValueError("--draw takes one IMAGE")
-    if given.draw and not given.draw.absolute().parent.is_dir():
-        raise ValueError(f"--draw {given.draw}: there is no such folder")
+    for option, out in (("--draw", given.draw), ("--figure", given.figure)):
+        if out and len(given.images) > 1:
+            raise ValueError(f"{option} takes one IMAGE")
+        if out and not out.absolute().parent.is_dir():
+            raise ValueError(f"{option} {out}: there is no such folder")
 
 
-def _show(given: argparse.Namespace, path: Path, image: bytes, result: PoseResult) -> None:
+def _check_dependency(given: argparse.Namespace, boxes: Sequence[Box] | None) -> None:
+    """Raises ValueError for options that do not go together, InvalidParameter for a keypoint that is not one."""
+    if given.figure and not given.dependency and (given.draw or given.json):
+        raise ValueError("--figure goes with --draw or --json only beside --dependency")
+    if (given.dependency or given.figure) and boxes and len(boxes) > 1:
+        raise ValueError(f"--boxes has {len(boxes)} boxes; allowed with --dependency and --figure: one")
+    if (given.dependency or given.figure) and given.flip_test:
+        raise ValueError("--flip-test goes with poses only")
+    if given.dependency and parse_keypoint(given.dependency) is None:
+        raise ValueError("--dependency all: use --figure OUT.png")
+
+
+def _estimate(given: argparse.Namespace, client: PoseClient, path: Path, boxes: Sequence[Box] | None) -> None:
+    image = path.read_bytes()
+    result = client.estimate(image, boxes_xywh=boxes, flip_test=given.flip_test)
     print(PosesBody.of(result).model_dump_json() if given.json else poses_table(str(path), result))
     if given.draw:
         given.draw.write_bytes(poses_png(image, result))
+
+
+def _explain(given: argparse.Namespace, client: PoseClient, path: Path, boxes: Sequence[Box] | None) -> None:
+    image = path.read_bytes()
+    which: MapOptions = {
+        "box_xywh": boxes[0] if boxes else None,
+        "level": given.level,
+        "layer": given.layer,
+        "head": given.head,
+        "mode": given.mode,
+    }
+    drawn: PictureOptions = {**which, "threshold": given.threshold, "colormap": given.colormap}
+    if given.dependency:
+        found = client.dependency(image, given.dependency, **which)
+        print(DependencyBody.of(found).model_dump_json() if given.json else map_summary(str(path), found))
+        if given.draw:
+            given.draw.write_bytes(client.dependency_png(image, given.dependency, **drawn))
+    if given.figure:
+        given.figure.write_bytes(client.dependency_png(image, ALL_KEYPOINTS, **drawn))
+        print(f"{path}: the figure of all keypoints is in {given.figure}")
 
 
 if __name__ == "__main__":

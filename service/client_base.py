@@ -1,4 +1,4 @@
-"""What a client can be asked, whatever the protocol: its two faces, frames, and what is checked before sending.
+"""What a client can be asked, whatever the protocol: its two faces, with threads and with asyncio.
 
 Knows nothing of HTTP or gRPC.
 """
@@ -8,45 +8,12 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
-from service.errors import InvalidParameter, PoseServiceError
-from service.poses import Box, ModelInfo, PoseRequest, PoseResult
-
-MAX_AHEAD = 16  # frames of a stream that are sent before the first of them is answered
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a stream. Raises InvalidParameter for an id or boxes that cannot be sent.
-
-    Args:
-        frame_id: 0 to 2**64 - 1; comes back with the answer, and need not be unique or ordered.
-        image: the bytes of a JPEG, PNG or WebP file, or its path, read when its turn comes.
-        boxes_xywh: one for each person, in pixels of the upright picture; None: the whole picture is one person.
-        flip_test: also look at the mirrored picture.
-    """
-
-    frame_id: int
-    image: bytes | Path
-    boxes_xywh: Sequence[Box] | None = None
-    flip_test: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.frame_id < 2**64:
-            raise InvalidParameter(f"frame_id is {self.frame_id}; allowed: 0 to 2**64 - 1")
-        checked_boxes(self.boxes_xywh)
-
-
-@dataclass(frozen=True)
-class FrameAnswer:
-    """The answer to one frame: either `result`, or the `error` that this frame met. The other is None."""
-
-    frame_id: int
-    result: PoseResult | None
-    error: PoseServiceError | None
+from service.client_frames import Frame, FrameAnswer
+from service.client_questions import MapOptions, PictureOptions, map_of, map_question, picture_question, png_of
+from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
 
 
 class PoseClient(ABC):
@@ -81,6 +48,48 @@ class PoseClient(ABC):
 
         Raises the errors of `service.errors`, and OSError for a path that cannot be read.
         """
+
+    def dependency(
+        self,
+        image: bytes | Path,
+        keypoint: str | int,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        **how: Unpack[MapOptions],
+    ) -> DependencyMap:
+        """Which parts of the picture the network looked at when it placed one keypoint of one person.
+
+        Args:
+            image: the bytes of a JPEG, PNG or WebP file, or its path.
+            keypoint: its name or index.
+            timeout_s, request_id: as `estimate` has them.
+            how: which person, level, layer, head and direction; see `MapOptions`.
+
+        Raises the errors of `service.errors`, and OSError for a path that cannot be read.
+        """
+        return map_of(self.explain(map_question(image, keypoint, how), timeout_s=timeout_s, request_id=request_id))
+
+    def dependency_png(
+        self,
+        image: bytes | Path,
+        keypoint: str | int,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        **how: Unpack[PictureOptions],
+    ) -> bytes:
+        """The same as a PNG: the crop under its coloured map. `keypoint="all"`: the paper's figure of all keypoints.
+
+        Args and errors as `dependency`; `how`: see `PictureOptions`.
+        """
+        return png_of(self.explain(picture_question(image, keypoint, how), timeout_s=timeout_s, request_id=request_id))
+
+    @abstractmethod
+    def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        """The map, or the PNG, that a request asks for: what `dependency` and `dependency_png` do their work with."""
 
     @abstractmethod
     def stream(
@@ -135,6 +144,38 @@ class AsyncPoseClient(ABC):
     ) -> PoseResult:
         """See `PoseClient.estimate`."""
 
+    async def dependency(
+        self,
+        image: bytes | Path,
+        keypoint: str | int,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        **how: Unpack[MapOptions],
+    ) -> DependencyMap:
+        """See `PoseClient.dependency`."""
+        question = await asyncio.to_thread(map_question, image, keypoint, how)
+        return map_of(await self.explain(question, timeout_s=timeout_s, request_id=request_id))
+
+    async def dependency_png(
+        self,
+        image: bytes | Path,
+        keypoint: str | int,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        **how: Unpack[PictureOptions],
+    ) -> bytes:
+        """See `PoseClient.dependency_png`."""
+        question = await asyncio.to_thread(picture_question, image, keypoint, how)
+        return png_of(await self.explain(question, timeout_s=timeout_s, request_id=request_id))
+
+    @abstractmethod
+    async def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        """See `PoseClient.explain`."""
+
     @abstractmethod
     def stream(
         self,
@@ -162,36 +203,3 @@ class AsyncPoseClient(ABC):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-def read_request(image: bytes | Path, boxes_xywh: Sequence[Box] | None, flip_test: bool) -> PoseRequest:
-    """What is to be asked. Raises InvalidParameter for boxes that cannot be sent, OSError for an unreadable path."""
-    content = image.read_bytes() if isinstance(image, Path) else image
-    return PoseRequest(image=content, boxes_xywh=checked_boxes(boxes_xywh), flip_test=flip_test)
-
-
-def checked_boxes(boxes_xywh: Sequence[Box] | None) -> list[Box] | None:
-    """Boxes as plain numbers. Only their form is checked; what numbers make sense is the service's to say."""
-    if boxes_xywh is None:
-        return None
-    if len(boxes_xywh) == 0:
-        # gRPC cannot tell it from no boxes at all, and would answer with a pose of the whole picture.
-        raise InvalidParameter("boxes_xywh is empty; allowed: one box or more, or None for the whole picture")
-    boxes = []
-    for number, box in enumerate(boxes_xywh):
-        if len(box) != 4:
-            raise InvalidParameter(f"boxes_xywh[{number}] is {box!r}; allowed: four numbers x, y, width, height")
-        x, y, width, height = map(float, box)
-        boxes.append((x, y, width, height))
-    return boxes
-
-
-async def each(frames: Iterable[Frame] | AsyncIterable[Frame]) -> AsyncIterator[Frame]:
-    """The frames, asynchronously. A plain iterable is asked in a thread: it may wait for a camera or a disk."""
-    if isinstance(frames, AsyncIterable):
-        async for frame in frames:
-            yield frame
-        return
-    iterator = iter(frames)
-    while (following := await asyncio.to_thread(next, iterator, None)) is not None:
-        yield following

@@ -11,13 +11,21 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.client_base import AsyncPoseClient, Frame, FrameAnswer, PoseClient, read_request
+from service.client_base import AsyncPoseClient, PoseClient
 from service.client_endpoint import Endpoint
-from service.client_grpc_messages import error_of_call, pose_message, read_frame, read_poses
+from service.client_frames import Frame, FrameAnswer, read_request
+from service.client_grpc_messages import (
+    dependency_message,
+    error_of_call,
+    pose_message,
+    read_dependency,
+    read_frame,
+    read_poses,
+)
 from service.client_grpc_stream import AsyncEnding, AsyncFeed, Feed
 from service.errors import Late, Unavailable
 from service.pb import pose_pb2, pose_pb2_grpc
-from service.poses import Box, ModelInfo, PoseResult
+from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
 
 SERVICE_NAME: str = pose_pb2.DESCRIPTOR.services_by_name["PoseService"].full_name
 MAX_MESSAGE_BYTES = 64 * 2**20
@@ -63,6 +71,13 @@ class GrpcPoseClient(PoseClient):
         call = _call(self._endpoint, timeout_s, request_id)
         with _translated(self._endpoint, call):
             return read_poses(self._stub.EstimatePose(message, **call))
+
+    def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        call = _call(self._endpoint, timeout_s, request_id)
+        with _translated(self._endpoint, call):
+            return read_dependency(self._stub.GetDependency(dependency_message(request), **call))
 
     def stream(
         self, frames: Iterable[Frame], *, timeout_s: float | None = None, request_id: str | None = None
@@ -119,6 +134,13 @@ class AsyncGrpcPoseClient(AsyncPoseClient):
         call = _call(self._endpoint, timeout_s, request_id)
         with _translated(self._endpoint, call):
             return read_poses(await self._stub.EstimatePose(message, **call))
+
+    async def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        call = _call(self._endpoint, timeout_s, request_id)
+        with _translated(self._endpoint, call):
+            return read_dependency(await self._stub.GetDependency(dependency_message(request), **call))
 
     async def stream(
         self,

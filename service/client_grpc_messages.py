@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import grpc
 
-from service.client_base import Frame, FrameAnswer, read_request
+from model.skeleton import KEYPOINT_NAMES
 from service.client_errors import ERROR_OF_REASON, UnexpectedAnswer, make_error, seconds_of
+from service.client_frames import Frame, FrameAnswer, read_request
 from service.errors import (
     EngineFailed,
     InvalidParameter,
@@ -19,8 +21,15 @@ from service.errors import (
     Unauthenticated,
     Unavailable,
 )
+from service.grpc_words import (
+    LEVEL_OF_NUMBER,
+    MODE_OF_NUMBER,
+    NUMBER_OF_FORMAT,
+    NUMBER_OF_LEVEL,
+    NUMBER_OF_MODE,
+)
 from service.pb import pose_pb2 as pb
-from service.poses import Box, Pose, PoseRequest, PoseResult
+from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult
 
 # For reasons that this client does not know.
 ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
@@ -71,6 +80,48 @@ def read_poses(message: pb.EstimatePoseResponse | pb.StreamPosesResponse) -> Pos
     return PoseResult(width=message.image.width, height=message.image.height, poses=tuple(poses))
 
 
+def dependency_message(request: DependencyRequest) -> pb.GetDependencyRequest:
+    """A question about one keypoint."""
+    box = request.box_xywh
+    return pb.GetDependencyRequest(
+        image=request.image,
+        box=None if box is None else _box_message(box),
+        keypoint=ALL_KEYPOINTS if request.keypoint is None else KEYPOINT_NAMES[request.keypoint],
+        level=NUMBER_OF_LEVEL[request.level],
+        layer=request.layer,
+        head=request.head,
+        mean_of_heads=request.mean_of_heads,
+        mode=NUMBER_OF_MODE[request.mode],
+        threshold=request.threshold,
+        format=NUMBER_OF_FORMAT[request.as_picture],
+        colormap=request.colormap,
+    )
+
+
+def read_dependency(message: pb.GetDependencyResponse) -> DependencyMap | bytes:
+    """The map, or the picture. Raises UnexpectedAnswer for a map that is not whole."""
+    if message.png:
+        return message.png
+    is_whole = len(message.attention) == message.height * message.width and message.keypoint in KEYPOINT_NAMES
+    if not is_whole or message.level not in LEVEL_OF_NUMBER or message.mode not in MODE_OF_NUMBER:
+        raise UnexpectedAnswer(f"the service answered with a map of {message.keypoint!r} that this client cannot read")
+    # Six digits were sent, in single precision; the same six digits are the numbers that HTTP has.
+    values = iter([float(f"{value:.6g}") for value in message.attention])
+    return DependencyMap(
+        level=LEVEL_OF_NUMBER[message.level],
+        layer=message.layer,
+        head=message.head if message.HasField("head") else None,
+        mode=MODE_OF_NUMBER[message.mode],
+        keypoint=KEYPOINT_NAMES.index(message.keypoint),
+        query=(message.query_row, message.query_column),
+        attention=tuple(tuple(islice(values, message.width)) for _ in range(message.height)),
+        point=(message.point.x, message.point.y, message.point.score),
+        region_xywh=(message.region.x, message.region.y, message.region.width, message.region.height),
+        width=message.image.width,
+        height=message.image.height,
+    )
+
+
 def read_frame(message: pb.StreamPosesResponse) -> FrameAnswer:
     """The answer to one frame of a stream."""
     if not message.HasField("error"):
@@ -101,4 +152,8 @@ def error_of_call(error: grpc.RpcError, address: str, timeout_s: float | None) -
 
 
 def _box_messages(boxes: Sequence[Box] | None) -> list[pb.Box]:
-    return [pb.Box(x=x, y=y, width=width, height=height) for x, y, width, height in boxes or ()]
+    return [_box_message(box) for box in boxes or ()]
+
+
+def _box_message(box: Box) -> pb.Box:
+    return pb.Box(x=box[0], y=box[1], width=box[2], height=box[3])

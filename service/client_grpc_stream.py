@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from service.client_base import MAX_AHEAD, Frame, each
+from service.client_frames import MAX_AHEAD, Frame, each
 from service.client_grpc_messages import frame_message
 from service.errors import Unavailable
 from service.pb import pose_pb2 as pb

@@ -12,12 +12,21 @@ from typing import Any
 
 import httpx
 
-from service.client_base import AsyncPoseClient, Frame, FrameAnswer, PoseClient, each, read_request
+from service.client_base import AsyncPoseClient, PoseClient
 from service.client_endpoint import Endpoint
 from service.client_errors import UnexpectedAnswer
-from service.client_http_messages import get_call, pose_call, read_model, read_poses, read_ready
+from service.client_frames import Frame, FrameAnswer, each, read_request
+from service.client_http_messages import (
+    dependency_call,
+    get_call,
+    pose_call,
+    read_dependency,
+    read_model,
+    read_poses,
+    read_ready,
+)
 from service.errors import Late, PoseServiceError, Unauthenticated, Unavailable
-from service.poses import Box, ModelInfo, PoseResult
+from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
 
 ENDS_STREAM = (Unauthenticated, Unavailable, UnexpectedAnswer)  # they concern every frame
 
@@ -41,6 +50,11 @@ class HttpPoseClient(PoseClient):
     ) -> PoseResult:
         request = read_request(image, boxes_xywh, flip_test)
         return read_poses(self._send(pose_call(self._endpoint, request, timeout_s, request_id)))
+
+    def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        return read_dependency(self._send(dependency_call(self._endpoint, request, timeout_s, request_id)))
 
     def stream(
         self, frames: Iterable[Frame], *, timeout_s: float | None = None, request_id: str | None = None
@@ -94,6 +108,11 @@ class AsyncHttpPoseClient(AsyncPoseClient):
     ) -> PoseResult:
         request = await asyncio.to_thread(read_request, image, boxes_xywh, flip_test)
         return read_poses(await self._send(pose_call(self._endpoint, request, timeout_s, request_id)))
+
+    async def explain(
+        self, request: DependencyRequest, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> DependencyMap | bytes:
+        return read_dependency(await self._send(dependency_call(self._endpoint, request, timeout_s, request_id)))
 
     async def stream(
         self,

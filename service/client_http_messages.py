@@ -24,8 +24,9 @@ from service.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from service.http_dependency import PNG, DependencyBody, dependency_parameters
 from service.http_schemas import ModelBody, PosesBody, ProblemBody
-from service.poses import ModelInfo, Pose, PoseRequest, PoseResult
+from service.poses import AttentionShape, DependencyMap, DependencyRequest, ModelInfo, Pose, PoseRequest, PoseResult
 
 ERROR_OF_STATUS: dict[int, type[PoseServiceError]] = {
     HTTPStatus.BAD_REQUEST: NotAnImage,
@@ -56,20 +57,36 @@ def pose_call(
     endpoint: Endpoint, request: PoseRequest, timeout_s: float | None, request_id: str | None
 ) -> dict[str, Any]:
     """The arguments of `httpx.Client.request` that ask for poses. Raises InvalidParameter, ValueError."""
-    timeout_s = endpoint.timeout_of_call_s(timeout_s)
-    media_type = next((kind for start, kind in MEDIA_TYPES.items() if request.image.startswith(start)), "image/unknown")
-    headers = endpoint.headers(request_id) | {"x-timeout-ms": str(max(int(timeout_s * 1000), 1))}
-    call: dict[str, Any] = {"method": "POST", "url": "pose", "headers": headers, "timeout": timeout_s}
+    call = _post(endpoint, "pose", timeout_s, request_id)
     if request.flip_test:
         call["params"] = {"flip_test": "true"}
     if request.boxes_xywh is None:
-        headers["content-type"] = media_type
+        call["headers"]["content-type"] = _media_type_of(request.image)
         call["content"] = request.image
     else:
         # As a form: the boxes of a crowd are longer than some proxies take in an address.
-        call["files"] = {"image": ("image", request.image, media_type)}
+        call["files"] = {"image": ("image", request.image, _media_type_of(request.image))}
         call["data"] = {"boxes": json.dumps(request.boxes_xywh)}
     return call
+
+
+def dependency_call(
+    endpoint: Endpoint, request: DependencyRequest, timeout_s: float | None, request_id: str | None
+) -> dict[str, Any]:
+    """The arguments of `httpx.Client.request` that ask for a dependency map. Errors as `pose_call`."""
+    call = _post(endpoint, "dependency", timeout_s, request_id)
+    call["headers"]["content-type"] = _media_type_of(request.image)
+    return call | {"params": dependency_parameters(request), "content": request.image}
+
+
+def _post(endpoint: Endpoint, url: str, timeout_s: float | None, request_id: str | None) -> dict[str, Any]:
+    timeout_s = endpoint.timeout_of_call_s(timeout_s)
+    headers = endpoint.headers(request_id) | {"x-timeout-ms": str(max(int(timeout_s * 1000), 1))}
+    return {"method": "POST", "url": url, "headers": headers, "timeout": timeout_s}
+
+
+def _media_type_of(image: bytes) -> str:
+    return next((kind for start, kind in MEDIA_TYPES.items() if image.startswith(start)), "image/unknown")
 
 
 def get_call(endpoint: Endpoint, url: str) -> dict[str, Any]:
@@ -91,6 +108,16 @@ def read_poses(response: httpx.Response) -> PoseResult:
     return PoseResult(width=body.image.width, height=body.image.height, poses=tuple(poses))
 
 
+def read_dependency(response: httpx.Response) -> DependencyMap | bytes:
+    """The map, or the picture, or the error that the response is."""
+    if response.status_code == HTTPStatus.OK and _media_type(response) == PNG:
+        return response.content
+    try:
+        return _read(response, DependencyBody).to_map()
+    except ValueError as error:
+        raise UnexpectedAnswer(f"{response.url} answered with a map that this client cannot read") from error
+
+
 def read_model(response: httpx.Response) -> ModelInfo:
     """What is being served, or the error that the response is."""
     body = _read(response, ModelBody)
@@ -105,6 +132,7 @@ def read_model(response: httpx.Response) -> ModelInfo:
         precision=body.precision,
         keypoint_names=tuple(body.keypoints),
         skeleton=tuple(body.skeleton),
+        attention={level: AttentionShape(layers=one.layers, heads=one.heads) for level, one in body.attention.items()},
     )
 
 

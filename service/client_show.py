@@ -1,4 +1,4 @@
-"""Poses for a person to read and to look at. Knows nothing of how they were found."""
+"""Poses, and what they depend on, for a person to read and to look at. Knows nothing of how they were found."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from PIL import Image
 from model.drawing import draw_poses
 from model.skeleton import KEYPOINT_NAMES
 from service.images import ImageLimits, decode_image
-from service.poses import Pose, PoseResult
+from service.poses import DependencyMap, Pose, PoseResult
+
+PLACES = 5  # that a summary of a map names
 
 # The picture is the caller's own, and the service took it: whatever its limits are, they were kept.
 _ANY_SIZE = ImageLimits(max_bytes=2**40, max_pixels=2**40, max_side=2**20)
@@ -35,6 +37,27 @@ def poses_png(image: bytes, result: PoseResult) -> bytes:
     file = io.BytesIO()
     Image.fromarray(drawn).save(file, "PNG")
     return file.getvalue()
+
+
+def map_summary(name: str, found: DependencyMap) -> str:
+    """Lines of text: which map it is, where the keypoint was placed, and the places with most of the attention."""
+    attention = np.array(found.attention)
+    x, y, score = found.point
+    head = "mean of heads" if found.head is None else f"head {found.head}"
+    of_what = f"{found.level} layer {found.layer}, {head}, {found.mode}"
+    direction = "looked most at" if found.mode == "dependency" else "was looked at most from"
+    left, top, width, height = found.region_xywh
+    lines = [
+        f"{name}: {KEYPOINT_NAMES[found.keypoint]} at {x:.1f}, {y:.1f}, confidence {score:.3f}",
+        f"{of_what}; its token {direction}",
+        f"  {'x':>9}  {'y':>9}  attention",
+    ]
+    for index in np.argsort(attention, axis=None)[::-1][:PLACES]:
+        row, column = np.unravel_index(index, attention.shape)
+        center_x = left - 0.5 + (column + 0.5) * width / attention.shape[1]
+        center_y = top - 0.5 + (row + 0.5) * height / attention.shape[0]
+        lines.append(f"  {center_x:9.1f}  {center_y:9.1f}  {100 * attention[row, column]:7.2f} %")
+    return "\n".join(lines)
 
 
 def _person(number: int, pose: Pose) -> list[str]:

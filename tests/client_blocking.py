@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from service.client import AsyncPoseClient, FrameAnswer, PoseClient, connect, connect_async
-from service.poses import ModelInfo, PoseResult
+from service.poses import DependencyMap, ModelInfo, PoseResult
 
 
 @contextmanager
@@ -37,6 +37,15 @@ class _Blocking(PoseClient):
 
     def estimate(self, *arguments: Any, **options: Any) -> PoseResult:
         return self._run(self._client.estimate(*arguments, **options))
+
+    def dependency(self, *arguments: Any, **options: Any) -> DependencyMap:
+        return self._run(self._client.dependency(*arguments, **options))
+
+    def dependency_png(self, *arguments: Any, **options: Any) -> bytes:
+        return self._run(self._client.dependency_png(*arguments, **options))
+
+    def explain(self, *arguments: Any, **options: Any) -> DependencyMap | bytes:
+        return self._run(self._client.explain(*arguments, **options))
 
     def stream(self, *arguments: Any, **options: Any) -> Iterator[FrameAnswer]:
         answers = self._client.stream(*arguments, **options)

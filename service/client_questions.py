@@ -1,0 +1,119 @@
+"""Questions about dependency maps as a caller puts them, and the kind of answer that belongs to each.
+
+Knows nothing of protocols; reads no more than a picture's file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypedDict, TypeVar
+
+from model.levels import COLORMAPS, LEVELS, MODES, Level, Mode
+from model.skeleton import KEYPOINT_NAMES
+from service.client_errors import UnexpectedAnswer
+from service.errors import InvalidParameter
+from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, parse_keypoint
+
+Word = TypeVar("Word")
+
+MAX_INDEX = 10**6  # of layers and heads; more than a protocol has to carry
+
+
+class MapOptions(TypedDict, total=False):
+    """Which map of a keypoint is meant.
+
+    box_xywh: the person, in pixels of the upright picture; None: the whole picture.
+    level: the self-attention in the middle of the network (mhsa), or the encoder at its top (the default).
+    layer: of the level, from 0; None: the last.
+    head: from 0; None or "mean": their mean.
+    mode: what the keypoint's token looked at (dependency, the default), or which tokens looked at it (affect).
+    """
+
+    box_xywh: Box | None
+    level: Level
+    layer: int | None
+    head: int | Literal["mean"] | None
+    mode: Mode
+
+
+class PictureOptions(MapOptions, total=False):
+    """Which map is drawn, and how.
+
+    Of the figure of all keypoints, without a `layer` (of the encoder) or a `head` (of mhsa) there is a row for each.
+
+    threshold: attention below this part of the map's largest is not drawn; 0..1.
+    colormap: one of `model.levels.COLORMAPS`.
+    """
+
+    threshold: float
+    colormap: str
+
+
+def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> DependencyRequest:
+    """A question for numbers. Raises InvalidParameter for what cannot be asked, OSError for an unreadable path."""
+    if parse_keypoint(str(keypoint)) is None:
+        raise InvalidParameter(
+            f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: {', '.join(KEYPOINT_NAMES)}"
+        )
+    return _question(image, keypoint, how, as_picture=False)
+
+
+def picture_question(image: bytes | Path, keypoint: str | int, how: PictureOptions) -> DependencyRequest:
+    """A question for a PNG. Errors as `map_question`."""
+    return _question(image, keypoint, how, as_picture=True)
+
+
+def map_of(answer: DependencyMap | bytes) -> DependencyMap:
+    """The map that was asked for."""
+    if isinstance(answer, bytes):
+        raise UnexpectedAnswer("a map was asked for, and the service answered with a picture")
+    return answer
+
+
+def png_of(answer: DependencyMap | bytes) -> bytes:
+    """The picture that was asked for."""
+    if not isinstance(answer, bytes):
+        raise UnexpectedAnswer("a picture was asked for, and the service answered with a map")
+    return answer
+
+
+def _question(image: bytes | Path, keypoint: str | int, how: MapOptions, *, as_picture: bool) -> DependencyRequest:
+    head = how.get("head")
+    drawn: PictureOptions = how if as_picture else {}  # type: ignore[assignment] # told apart by their caller
+    return DependencyRequest(
+        image=image.read_bytes() if isinstance(image, Path) else image,
+        box_xywh=_box(how.get("box_xywh")),
+        keypoint=parse_keypoint(str(keypoint)),
+        level=_word("level", how.get("level", "encoder"), LEVELS),
+        layer=_index("layer", how.get("layer")),
+        head=None if head == "mean" else _index("head", head),
+        mean_of_heads=head == "mean",
+        mode=_word("mode", how.get("mode", "dependency"), MODES),
+        threshold=float(drawn.get("threshold", 0.0)),
+        colormap=drawn.get("colormap", COLORMAPS[0]),
+        as_picture=as_picture,
+    )
+
+
+def _box(box: Box | None) -> Box | None:
+    if box is None:
+        return None
+    if len(box) != 4:
+        raise InvalidParameter(f"box_xywh is {box!r}; allowed: four numbers x, y, width, height")
+    x, y, width, height = map(float, box)
+    return (x, y, width, height)
+
+
+# What one of the protocols cannot even say is refused here; what fits the network is the service's to say.
+
+
+def _word(name: str, word: Word, allowed: tuple[Word, ...]) -> Word:
+    if word not in allowed:
+        raise InvalidParameter(f"{name} is {word!r}; allowed: {', '.join(map(str, allowed))}")
+    return word
+
+
+def _index(name: str, index: int | None) -> int | None:
+    if index is not None and not 0 <= index < MAX_INDEX:
+        raise InvalidParameter(f"{name} is {index}; allowed: a number from 0")
+    return index
