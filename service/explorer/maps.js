@@ -16,8 +16,8 @@ function buildPanels() {
     root.dataset.level = level;
     setUpSlider(panel, ".layer", layers - 1, layers - 1, (value) => String(value));
     setUpSlider(panel, ".head", heads - 1, -1, (value) => (value < 0 ? "mean" : String(value)));
-    for (const [kind, text] of [["copy", "Copy curl of"], ["save", "Save as JSON:"], ["figure", "Figure of all joints:"]]) {
-      root.querySelector(`.${kind}`).setAttribute("aria-label", `${text} ${title}`);
+    for (const button of root.querySelectorAll("button")) {
+      button.setAttribute("aria-label", `${button.textContent}, ${title}`);
     }
     listenToPanel(panel);
     panels.push(panel);
@@ -49,15 +49,19 @@ function setUpSlider(panel, selector, most, value, shown) {
 function mapFields(panel) {
   const person = chosenPerson();
   if (!person?.pose || state.joint === null) return null;
-  const head = panel.root.querySelector(".head").value;
   return {
     ...(person.box && { box: JSON.stringify(person.box) }),
     keypoint: jointName(state.joint),
     level: panel.level,
-    layer: panel.root.querySelector(".layer").value,
-    head: head === "-1" ? "mean" : head,
+    ...chosenAttention(panel),
     mode: state.mode,
   };
+}
+
+/** Layer and head as the sliders of a panel have them. */
+function chosenAttention({ root }) {
+  const head = root.querySelector(".head").value;
+  return { layer: root.querySelector(".layer").value, head: head === "-1" ? "mean" : head };
 }
 
 function refreshMaps() {
@@ -74,10 +78,12 @@ async function refreshPanel(panel) {
     panel.map = fields ? mapsKept.get(key) : null;
     settle(panel.level);
     showPanel(panel);
+    if (fields) sayWhatIsShown(panel);
     return;
   }
   const controller = new AbortController();
   panel.asking = controller;
+  say("Reading the attention …");
   showPanel(panel);
   try {
     const map = await showingProgress(askForMap(fields, controller.signal));
@@ -157,5 +163,5 @@ function readingOf(map, largest) {
 }
 
 function percent(part) {
-  return `${(100 * part).toFixed(part >= 0.1 ? 0 : 1)} %`;
+  return `${(100 * part).toFixed(part >= 0.1 ? 0 : 1)}\u00a0%`; // a space where no line breaks
 }

@@ -31,6 +31,7 @@ function complain(what, error, again = null) {
   if (error.status === 401) {
     waitingForKey.set(what, again);
     problems.delete(what);
+    byId("key-problem").textContent = apiKey ? error.message : "";
   } else {
     waitingForKey.delete(what);
     problems.set(what, { text: error.message, again });

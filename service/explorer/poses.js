@@ -33,8 +33,8 @@ function showPoses(answer) {
   drawStage();
   const { width, height } = state.picture;
   if (answer.image.width !== width || answer.image.height !== height) {
-    const seen = `${answer.image.width} by ${answer.image.height}`;
-    complain("pose", new Error(`The service sees this picture as ${seen} pixels, the browser as ${width} by ${height}.`));
+    const sizes = `${answer.image.width} by ${answer.image.height} pixels, the browser ${width} by ${height}`;
+    complain("pose", new Error(`The service sees ${sizes}; what is drawn may be in the wrong place.`));
     return;
   }
   const sure = answer.poses.map((pose) => triples(pose).filter(([, , confidence]) => confidence >= SURE_ABOVE).length);

@@ -28,7 +28,8 @@ async function loadModel() {
   settle("model");
   const { label, parameters, input, device, precision } = state.model;
   const millions = (parameters / 1e6).toFixed(1);
-  byId("model").textContent = `${label} · ${millions} M parameters · ${input.width} × ${input.height} · ${device}, ${precision}`;
+  const crop = `${input.width} × ${input.height}`;
+  byId("model").textContent = `${label} · ${millions} M parameters · ${crop} · ${device}, ${precision}`;
   listJoints();
   buildPanels();
 }
@@ -48,6 +49,7 @@ function listenToLook() {
     show();
   }
   for (const radio of document.querySelectorAll("input[name=mode]")) {
+    if (radio.checked) state.mode = radio.value; // a browser may keep the choice over a reload
     radio.addEventListener("change", () => {
       state.mode = radio.value;
       refreshMaps();

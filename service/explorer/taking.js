@@ -75,7 +75,7 @@ function saveJson(content, name) {
   save(new Blob([JSON.stringify(content, null, 1)], { type: "application/json" }), name);
 }
 
-/** The paper's figure of all joints, drawn by the service. What the rows are is left to it. */
+/** The paper's figure of all joints, drawn by the service. */
 async function showFigure(panel) {
   figuring?.abort();
   const controller = new AbortController();
@@ -83,7 +83,8 @@ async function showFigure(panel) {
   const { number } = state.picture;
   say("Drawing the figure …");
   try {
-    const blob = await showingProgress(ask("dependency", figureFields(panel), { signal: controller.signal, as: "blob" }));
+    const asking = ask("dependency", figureFields(panel), { signal: controller.signal, as: "blob" });
+    const blob = await showingProgress(asking);
     if (figuring !== controller || state.picture.number !== number) return;
     settle("figure");
     openFigure(blob, panel.level);
@@ -97,7 +98,9 @@ function figureFields(panel) {
   const { box } = chosenPerson();
   const fields = { image: state.picture.blob, keypoint: "all", level: panel.level, mode: state.mode };
   if (state.threshold > 0) fields.threshold = state.threshold;
-  if (panel.level === "mhsa") fields.layer = panel.root.querySelector(".layer").value;
+  const { layer, head } = chosenAttention(panel);
+  if (panel.level === "mhsa") fields.layer = layer; // whose heads are the rows
+  else if (head !== "mean") fields.head = head; // in each layer, a row
   return box ? { ...fields, box: JSON.stringify(box) } : fields;
 }
 
