@@ -16,11 +16,12 @@ import torch
 
 from model.attention import AttentionCollector
 from model.btranspose import BTranspose
-from model.crop import Pixels, normalise, warp_crop
+from model.crop import Pixels, warp_crop
 from model.dependency import JointAttention, read_attention
 from model.geometry import Array, apply_affine, box_to_affine, invert_affine
 from model.heatmap import decode_heatmaps, flip_heatmaps
 from model.levels import LEVELS, Level
+from model.runtime import Runtime, TorchRuntime
 from model.variants import PoseConfig
 
 RESCORE_ABOVE = 0.2  # joints that count towards the score of a pose (HRNet, TransPose)
@@ -73,14 +74,20 @@ class PoseEstimator:
         net: the network; it is moved to `device` and put in evaluation mode.
         device: where it runs.
         dtype: torch.float32, or torch.bfloat16 for autocast.
+        runtime: runs the fast path in place of torch; attention is always collected by torch.
     """
 
-    def __init__(self, net: BTranspose, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        if dtype not in (torch.float32, torch.bfloat16):
-            raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.bfloat16")
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.net = net.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    def __init__(
+        self,
+        net: BTranspose,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        runtime: Runtime | None = None,
+    ) -> None:
+        self._torch = TorchRuntime(net, device, dtype)
+        self._fast = runtime or self._torch
+        self.net = self._torch.net
         self.config = net.config
 
     @torch.inference_mode()
@@ -95,11 +102,11 @@ class PoseEstimator:
         """
         if not crops:
             return []
-        batch = self._batch(crops)
-        with self._autocast():
-            heatmaps = self.net(batch)
-            if flip_test:
-                heatmaps = (heatmaps + flip_heatmaps(self.net(batch.flip(-1)))) / 2
+        pixels = self._stacked(crops)
+        heatmaps = self._fast.heatmaps(pixels)
+        if flip_test:
+            mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
+            heatmaps = (heatmaps + flip_heatmaps(self._fast.heatmaps(mirrored))) / 2
         return _decoded(heatmaps)
 
     @torch.inference_mode()
@@ -114,12 +121,12 @@ class PoseEstimator:
 
         Raises ValueError for a crop of another shape.
         """
-        return [self._explain(self._batch([crop]), levels) for crop in crops]
+        return [self._explain(self._stacked([crop]), levels) for crop in crops]
 
-    def _explain(self, crop: torch.Tensor, levels: Collection[Level]) -> ExplainedKeypoints:
+    def _explain(self, crop: Pixels, levels: Collection[Level]) -> ExplainedKeypoints:
         collector = AttentionCollector(levels)
-        with self._autocast():
-            (found,) = _decoded(self.net(crop, collector))
+        with self._torch.autocast():
+            (found,) = _decoded(self.net(self._torch.batch(crop), collector))
         attention = {}
         for level in levels:
             last_layers = (collector.weights_out(level) or [])[-self.config.attention_layers(level) :]
@@ -127,14 +134,12 @@ class PoseEstimator:
             attention[level] = read_attention(weights, found.points, self.config.tokens_hw, level)
         return ExplainedKeypoints(found.points, found.scores, attention)
 
-    def _batch(self, crops: Sequence[Pixels]) -> torch.Tensor:
+    def _stacked(self, crops: Sequence[Pixels]) -> Pixels:
+        """[B, H, W, 3]."""
         for crop in crops:
             if crop.shape != (*self.config.input_hw, 3):
                 raise ValueError(f"crop has shape {crop.shape}; allowed: {(*self.config.input_hw, 3)}")
-        return normalise(torch.from_numpy(np.stack(crops)).to(self.device))  # [B, 3, H, W]
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16)
+        return np.stack(crops)
 
 
 def _decoded(heatmaps: torch.Tensor) -> list[Keypoints]:

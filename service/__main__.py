@@ -20,6 +20,7 @@ from pydantic_settings import CliApp
 from model.checkpoint import load_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
+from model.pick_runtime import pick_runtime
 from model.skeleton import NUM_KEYPOINTS
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
@@ -53,18 +54,28 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
     net, card = load_checkpoint(settings.checkpoint)
     if net.config.num_keypoints != NUM_KEYPOINTS:
         raise ValueError(f"{settings.checkpoint} has {net.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
+    runtime = pick_runtime(
+        settings.runtime,
+        net,
+        device,
+        dtype,
+        checkpoint_sha256=card.sha256,
+        threads=settings.threads,
+        cache_dir=settings.cache_dir,
+    )
     info = ModelInfo(
         variant=net.config.key,
         label=net.config.label,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
         input_hw=net.config.input_hw,
         checkpoint_sha256=card.sha256,
-        runtime="torch",
-        device=str(device),
-        precision=str(dtype).removeprefix("torch."),
+        runtime=runtime.name,
+        device=str(runtime.device),
+        precision=runtime.precision,
         attention=attention_shapes(net.config),
     )
-    log.info("serving %s (%s, %s, %s)", info.label, settings.checkpoint.name, info.device, info.precision)
+    runs_on = f"{info.runtime} on {info.device} in {info.precision}"
+    log.info("serving %s (%s), %s", info.label, settings.checkpoint.name, runs_on)
     admission = Admission(
         max_requests=settings.max_requests,
         max_dependencies=settings.max_dependencies,
@@ -74,7 +85,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         observers=(metrics.on_request, log_request, *((tracer.on_request,) if tracer else ())),
     )
     engine = Engine(
-        PoseEstimator(net, device, dtype),
+        PoseEstimator(net, device, dtype, runtime=runtime),
         max_batch=settings.max_batch,
         max_waiting=settings.max_waiting,
         on_start=partial(torch.set_num_threads, threads),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -9,6 +10,11 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 BUNDLED_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "c3a1-4.safetensors"
+
+
+def default_cache_dir() -> Path:
+    """The user's folder for what can be made again (XDG)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "btranspose"
 
 
 class ServiceSettings(BaseSettings):
@@ -27,7 +33,12 @@ class ServiceSettings(BaseSettings):
 
     checkpoint: Path = Field(default=BUNDLED_CHECKPOINT, description="NAME.safetensors, with NAME.json beside it")
     device: str = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:N")
-    runtime: Literal["auto", "torch"] = Field(default="auto", description="what runs the network")
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        default="auto", description="what runs the network; auto: openvino on a CPU, torch on CUDA"
+    )
+    cache_dir: Path = Field(
+        default_factory=default_cache_dir, description="where converted networks are kept, for a quick start"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="auto", description="auto: bf16 where the hardware multiplies in it"
     )

@@ -1,7 +1,14 @@
-"""One thread for every test: the networks here are tiny, and other work on the machine would stall the rest."""
+"""One thread for every test: the networks here are tiny, and other work on the machine would stall the rest.
+
+Networks that are converted for these tests are kept in pytest's own folder, not in the user's.
+"""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import torch
 
 torch.set_num_threads(1)
+os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache")

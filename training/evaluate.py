@@ -29,6 +29,7 @@ import torch
 from model.checkpoint import load_checkpoint, read_card, write_atomically, write_card
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
+from model.pick_runtime import RUNTIMES, pick_runtime
 from model.geometry import MIN_SIZE, clip_box
 from training.coco import AnnotationError, check_layout, read_json, read_persons
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
@@ -76,8 +77,9 @@ def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list
     """The figures of a checkpoint with their protocol, and its COCO results."""
     device = pick_device(given.device)
     dtype = pick_dtype(given.precision, device)
-    net, _ = load_checkpoint(given.checkpoint)
-    estimator = PoseEstimator(net, device, dtype)
+    net, card = load_checkpoint(given.checkpoint)
+    runtime = pick_runtime(given.runtime, net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=given.cache_dir)
+    estimator = PoseEstimator(net, device, dtype, runtime=runtime)
     if given.detections:
         persons = detected_boxes(given.detections, given.annotations, given.images)
     else:
@@ -90,7 +92,7 @@ def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list
         "flip_test": given.flip_test,
         **_describe_truth(given.annotations),
         "poses": len(results),
-        "runtime": f"torch {device.type} {str(dtype).removeprefix('torch.')}",
+        "runtime": f"{runtime.name} {device.type} {runtime.precision}",
     }
     return summary, results
 
@@ -140,6 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--write-card", action="store_true", help="add the figures to the checkpoint's card")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", default="auto", choices=get_args(Precision), help="auto: as the service chooses")
+    add("--runtime", default="auto", choices=RUNTIMES, help="auto: as the service chooses")
+    add("--cache-dir", type=Path, metavar="DIR", help="keep converted networks here (by default nowhere)")
     add("--batch-size", type=int, default=32)
     return parser
 

@@ -1,0 +1,150 @@
+"""The network on a CPU by OpenVINO: several times as fast as torch, with the same numbers.
+
+The module is converted once, with its normalisation, and kept in a folder together with what the compiler made of it,
+so that the next start is quick. Two compiled forms are used: one for the shortest answer to one person (all cores work
+on it), one for the most persons a second (each stream of cores has its own part of a batch).
+
+Knows nothing of collecting attention: that is torch's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+# OpenVINO tells its makers over the network that it was imported, unless it does not find this module.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+import numpy as np
+import openvino as ov
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import Tensor
+
+from model.btranspose import BTranspose
+from model.crop import Pixels
+from model.runtime import FromPixels
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+FORMAT = 1  # of what is kept; raised when this module changes what it makes of a network
+
+
+class OpenVinoRuntime:
+    """See the module.
+
+    Args:
+        net: the network; left as it is.
+        checkpoint_sha256: names it in the folder of what is kept.
+        dtype: torch.float32 or torch.bfloat16.
+        threads: of the CPU; 0: as OpenVINO chooses.
+        cache_dir: where converted and compiled networks are kept; None: nowhere.
+        fresh: convert anew, whatever is kept.
+
+    Raises ValueError for a folder that cannot be written.
+    """
+
+    name = "openvino"
+    device = torch.device("cpu")
+
+    def __init__(
+        self,
+        net: BTranspose,
+        *,
+        checkpoint_sha256: str,
+        dtype: torch.dtype = torch.float32,
+        threads: int = 0,
+        cache_dir: Path | None = None,
+        fresh: bool = False,
+    ) -> None:
+        if dtype not in PRECISIONS:
+            raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.bfloat16")
+        self.precision = str(dtype).removeprefix("torch.")
+        core = ov.Core()
+        if cache_dir is not None:
+            _prepare(cache_dir)
+            core.set_property({"CACHE_DIR": str(cache_dir)})
+        converted = _converted(core, net, checkpoint_sha256, cache_dir, fresh=fresh)
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype]}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        one = core.compile_model(converted, "CPU", settings | {"PERFORMANCE_HINT": "LATENCY"})
+        many = core.compile_model(converted, "CPU", settings | {"PERFORMANCE_HINT": "THROUGHPUT"})
+        self._one = one.create_infer_request()
+        parts = many.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._parts = [many.create_infer_request() for _ in range(parts)]
+
+    def heatmaps(self, crops: Pixels) -> Tensor:
+        if len(crops) == 1 or len(self._parts) == 1:
+            return torch.from_numpy(self._one.infer([crops])[0])
+        requests = self._parts[: len(crops)]
+        for request, part in zip(requests, np.array_split(crops, len(requests)), strict=True):
+            request.start_async([part])
+        for request in requests:
+            request.wait()
+        return torch.from_numpy(np.concatenate([request.get_output_tensor().data for request in requests]))
+
+
+def _prepare(cache_dir: Path) -> None:
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache_dir).close()
+    except OSError as error:
+        raise ValueError(f"cache_dir is {cache_dir}, which cannot be written: {error.strerror}") from error
+
+
+def _converted(
+    core: ov.Core, net: BTranspose, checkpoint_sha256: str, cache_dir: Path | None, *, fresh: bool
+) -> ov.Model:
+    """The network for OpenVINO, from the folder or anew."""
+    kept = None if cache_dir is None else cache_dir / f"{_key(net, checkpoint_sha256)}.xml"
+    if kept is not None and not fresh and kept.exists() and kept.with_suffix(".bin").exists():
+        try:
+            return core.read_model(kept)
+        except RuntimeError:
+            log.warning("%s cannot be read; converting the network again", kept)
+    log.info("converting the network for OpenVINO; this is done once")
+    model = _convert(net)
+    if kept is not None:
+        _keep(model, kept)
+    return model
+
+
+def _keep(model: ov.Model, kept: Path) -> None:
+    """Write both files, the one that is looked for last, so that another process never reads half of them."""
+    with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+        written = Path(folder) / kept.name
+        ov.save_model(model, written, compress_to_fp16=False)
+        written.with_suffix(".bin").replace(kept.with_suffix(".bin"))
+        written.replace(kept)
+
+
+def _convert(net: BTranspose) -> ov.Model:
+    """The module with its normalisation, for any number of crops at a time.
+
+    The front end is called directly: `openvino.convert_model` brings its own machinery of command lines and statistics.
+    """
+    pixels = torch.zeros(2, *net.config.input_hw, 3, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # sizes of this network become constants of the graph: that is meant
+        traced = torch.jit.trace(FromPixels(net).eval(), pixels, check_trace=False)  # type: ignore[no-untyped-call]
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
+    model = front_end.convert(front_end.load(decoder))
+    model.inputs[0].get_node().set_partial_shape(ov.PartialShape([-1, *pixels.shape[1:]]))
+    model.inputs[0].get_node().set_element_type(ov.Type.u8)
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _key(net: BTranspose, checkpoint_sha256: str) -> str:
+    parts = [FORMAT, checkpoint_sha256, net.config.to_json(), ov.__version__, torch.__version__]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

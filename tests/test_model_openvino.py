@@ -1,0 +1,153 @@
+"""The network by OpenVINO: the same answers, whatever the batch, and a quick second start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from drawings import lively_network, tiny_config
+from model import openvino_runtime
+from model.estimator import PoseEstimator
+from model.openvino_runtime import OpenVinoRuntime
+from model.runtime import TorchRuntime, drift, noise_crops
+from model.variants import VARIANTS, variant
+
+HW = tiny_config().input_hw
+SHA = "0" * 64
+
+
+def make(net=None, **options) -> OpenVinoRuntime:
+    return OpenVinoRuntime(net or lively_network(tiny_config()), checkpoint_sha256=SHA, **options)
+
+
+def never(*_):
+    raise AssertionError("the network was converted again")
+
+
+@pytest.fixture(scope="module")
+def runtime() -> OpenVinoRuntime:
+    return make()
+
+
+@pytest.mark.parametrize("persons", [1, 2, 3, 7, 16])
+def test_every_batch_has_the_answers_of_its_crops_in_their_order(runtime, persons):
+    exact = TorchRuntime(lively_network(tiny_config()))
+    crops = np.random.default_rng(persons).integers(0, 256, (persons, *HW, 3), dtype=np.uint8)
+    found = runtime.heatmaps(crops)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, exact.heatmaps(crops), atol=1e-4, rtol=1e-4)
+
+
+def test_an_answer_stays_as_it_was_when_the_next_batch_runs(runtime):
+    crops = noise_crops(HW, 4)
+    for part in (crops[:1], crops):
+        first = runtime.heatmaps(part)
+        copy = first.clone()
+        runtime.heatmaps(255 - part)
+        assert torch.equal(first, copy)
+
+
+@pytest.mark.parametrize("position", ["relative", "absolute"])
+def test_both_kinds_of_position_terms_are_converted(position):
+    net = lively_network(tiny_config(position=position))
+    assert drift(make(net), TorchRuntime(net), HW) < 1e-4
+
+
+def test_half_precision_is_near():
+    net = lively_network(tiny_config())
+    runtime = make(net, dtype=torch.bfloat16)
+    assert runtime.precision == "bfloat16"
+    assert drift(runtime, TorchRuntime(net), HW) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", VARIANTS)
+@pytest.mark.parametrize("position", ["relative", "absolute"])
+def test_every_variant_is_converted(key, position):
+    net = lively_network(variant(key, position=position, input_hw=(64, 48)))
+    assert drift(make(net), TorchRuntime(net), (64, 48)) < 1e-3
+
+
+def test_an_estimator_finds_the_same_keypoints_with_it(runtime):
+    net = lively_network(tiny_config())
+    crops = list(noise_crops(HW, 3))
+    for flip_test in (False, True):
+        expected = PoseEstimator(net).estimate(crops, flip_test=flip_test)
+        found = PoseEstimator(net, runtime=runtime).estimate(crops, flip_test=flip_test)
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(one.points, other.points, atol=0.01)
+            np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_the_network_is_left_as_it_was(runtime):
+    net = lively_network(tiny_config())
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    make(net)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+def test_the_second_start_converts_nothing(tmp_path, monkeypatch):
+    net = lively_network(tiny_config())
+    first = make(net, cache_dir=tmp_path / "new" / "folder")
+    monkeypatch.setattr(openvino_runtime, "_convert", never)
+    second = make(net, cache_dir=tmp_path / "new" / "folder")
+    crops = noise_crops(HW, 2)
+    torch.testing.assert_close(first.heatmaps(crops), second.heatmaps(crops), atol=1e-5, rtol=1e-5)
+    with pytest.raises(AssertionError, match="converted again"):
+        make(net, cache_dir=tmp_path / "new" / "folder", fresh=True)
+
+
+@pytest.mark.parametrize("other", [{"sha": "1" * 64}, {"position": "absolute"}, {"input_hw": (64, 64)}])
+def test_another_network_is_converted_for_itself(other, tmp_path, monkeypatch):
+    make(cache_dir=tmp_path)
+    monkeypatch.setattr(openvino_runtime, "_convert", never)
+    sha = other.pop("sha", SHA)
+    net = lively_network(tiny_config(**other))
+    with pytest.raises(AssertionError, match="converted again"):
+        OpenVinoRuntime(net, checkpoint_sha256=sha, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("spoil", [lambda file: file.write_bytes(file.read_bytes()[:100]), lambda file: file.unlink()])
+@pytest.mark.parametrize("kind", ["xml", "bin"])
+def test_a_damaged_file_of_what_was_kept_is_made_again(spoil, kind, tmp_path):
+    net = lively_network(tiny_config())
+    make(net, cache_dir=tmp_path)
+    (kept,) = tmp_path.glob(f"*.{kind}")
+    spoil(kept)
+    assert drift(make(net, cache_dir=tmp_path), TorchRuntime(net), HW) < 1e-4
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file, which cannot be written"):
+        make(cache_dir=tmp_path / "file")
+
+
+def test_other_precisions_are_refused():
+    with pytest.raises(ValueError, match=r"dtype is torch.float16; allowed: torch.float32, torch.bfloat16"):
+        make(dtype=torch.float16)
+
+
+OFFLINE = """
+import socket
+def refuse(*_, **__):
+    raise SystemExit("it wants to connect")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import model.openvino_runtime
+import sys
+assert sys.modules["openvino_telemetry"] is None
+"""
+
+
+def test_importing_it_tells_nobody_and_leaves_nothing(tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("CI", None)  # where it would be silent of its own accord
+    done = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.iterdir())
