@@ -26,7 +26,7 @@ class Admission:
 
     Args:
         max_requests: the most requests at a time, counted from before their bodies are read; a stream is one.
-        max_dependencies: the most of them that may be for dependency maps, which cost more than poses.
+        max_dependencies: the most of them that are at work on dependency maps, which cost more than poses.
         max_held_bytes: the most bytes of pictures that requests hold at a time.
         timeout_s: the longest that a request may take, from its head to its answer; a caller may ask for less.
         api_keys: who may ask; None for everybody.
@@ -45,7 +45,7 @@ class Admission:
     ) -> None:
         self.requests = 0  # admitted and unanswered
         self.closed_because: str | None = "starting"  # None: open
-        self.dependencies = 0  # of them
+        self.dependencies = 0  # of them at work on maps
         self._max_requests = max_requests
         self._max_dependencies = max_dependencies
         self._max_held_bytes = max_held_bytes
@@ -97,6 +97,26 @@ class Admission:
         self._held_bytes += more_bytes
         record.image_bytes += more_bytes
 
+    @contextmanager
+    def dependency(self) -> Iterator[None]:
+        """A place for the work of a dependency map, in a request that was admitted. Raises Overloaded.
+
+        To be taken when the body is there: who sends slowly holds up nobody.
+        """
+        self._refuse_more_dependencies()
+        self.dependencies += 1
+        try:
+            yield
+        finally:
+            self.dependencies -= 1
+
+    def _refuse_more_dependencies(self) -> None:
+        if self.dependencies >= self._max_dependencies:
+            raise Overloaded(
+                f"{self.dependencies} dependency maps are being worked on; allowed: at most {self._max_dependencies}. "
+                "Try again later"
+            )
+
     async def drained(self, timeout_s: float) -> bool:
         """Wait until every request that was admitted is answered. False if they took longer."""
         with suppress(TimeoutError):
@@ -133,20 +153,14 @@ class Admission:
             raise Overloaded(
                 f"{self.requests} requests are being worked on; allowed: at most {self._max_requests}. Try again later"
             )
-        is_dependency = caller.method == DEPENDENCY
-        if is_dependency and self.dependencies >= self._max_dependencies:
-            raise Overloaded(
-                f"{self.dependencies} dependency maps are being worked on; allowed: at most {self._max_dependencies}. "
-                "Try again later"
-            )
+        if caller.method == DEPENDENCY:
+            self._refuse_more_dependencies()  # rather now than when the picture has been sent
         self.requests += 1
-        self.dependencies += is_dependency
         self._idle.clear()
         try:
             yield
         finally:
             self.requests -= 1
-            self.dependencies -= is_dependency
             if not self.requests:
                 self._idle.set()
 

@@ -112,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _explain(given, client, path, boxes)
                 else:
                     _estimate(given, client, path, boxes)
+                sys.stdout.flush()  # here, where a reader that is gone is no news
             except PoseServiceError as error:
                 print(f"{path}: {error}", file=sys.stderr)
                 failed = True
@@ -164,6 +165,8 @@ def _add_dependency(parser: argparse.ArgumentParser) -> None:
 
 
 def _head(text: str) -> int | str:
+    if text != "mean" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no head; allowed: a number from 0, or mean")
     return text if text == "mean" else int(text)
 
 
@@ -192,13 +195,21 @@ def _check_files(given: argparse.Namespace) -> None:
 
 def _check_dependency(given: argparse.Namespace, boxes: Sequence[Box] | None) -> None:
     """Raises ValueError for options that do not go together, InvalidParameter for a keypoint that is not one."""
+    if not (given.dependency or given.figure):
+        asked = (given.level, given.layer, given.head, given.mode, given.threshold, given.colormap)
+        if asked != ("encoder", None, None, "dependency", 0.0, COLORMAPS[0]):
+            raise ValueError(
+                "--level, --layer, --head, --mode, --threshold and --colormap go with --dependency and --figure"
+            )
+    if given.layer is not None and given.layer < 0:
+        raise ValueError(f"--layer is {given.layer}; allowed: a number from 0")
     if given.figure and not given.dependency and (given.draw or given.json):
         raise ValueError("--figure goes with --draw or --json only beside --dependency")
     if (given.dependency or given.figure) and boxes and len(boxes) > 1:
         raise ValueError(f"--boxes has {len(boxes)} boxes; allowed with --dependency and --figure: one")
     if (given.dependency or given.figure) and given.flip_test:
         raise ValueError("--flip-test goes with poses only")
-    if given.dependency and parse_keypoint(given.dependency) is None:
+    if given.dependency is not None and parse_keypoint(given.dependency) is None:
         raise ValueError("--dependency all: use --figure OUT.png")
 
 
@@ -227,7 +238,8 @@ def _explain(given: argparse.Namespace, client: PoseClient, path: Path, boxes: S
             given.draw.write_bytes(client.dependency_png(image, given.dependency, **drawn))
     if given.figure:
         given.figure.write_bytes(client.dependency_png(image, ALL_KEYPOINTS, **drawn))
-        print(f"{path}: the figure of all keypoints is in {given.figure}")
+        if not given.json:
+            print(f"{path}: the figure of all keypoints is in {given.figure}")
 
 
 if __name__ == "__main__":

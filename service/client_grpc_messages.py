@@ -29,7 +29,7 @@ from service.grpc_words import (
     NUMBER_OF_MODE,
 )
 from service.pb import pose_pb2 as pb
-from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult
+from service.poses import Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult, keypoint_word
 
 # For reasons that this client does not know.
 ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
@@ -86,7 +86,7 @@ def dependency_message(request: DependencyRequest) -> pb.GetDependencyRequest:
     return pb.GetDependencyRequest(
         image=request.image,
         box=None if box is None else _box_message(box),
-        keypoint=ALL_KEYPOINTS if request.keypoint is None else KEYPOINT_NAMES[request.keypoint],
+        keypoint=keypoint_word(request.keypoint),
         level=NUMBER_OF_LEVEL[request.level],
         layer=request.layer,
         head=request.head,
@@ -102,8 +102,9 @@ def read_dependency(message: pb.GetDependencyResponse) -> DependencyMap | bytes:
     """The map, or the picture. Raises UnexpectedAnswer for a map that is not whole."""
     if message.png:
         return message.png
-    is_whole = len(message.attention) == message.height * message.width and message.keypoint in KEYPOINT_NAMES
-    if not is_whole or message.level not in LEVEL_OF_NUMBER or message.mode not in MODE_OF_NUMBER:
+    is_whole = 0 < len(message.attention) == message.height * message.width
+    is_known = message.level in LEVEL_OF_NUMBER and message.mode in MODE_OF_NUMBER
+    if not (is_whole and is_known and message.keypoint in KEYPOINT_NAMES):
         raise UnexpectedAnswer(f"the service answered with a map of {message.keypoint!r} that this client cannot read")
     # Six digits were sent, in single precision; the same six digits are the numbers that HTTP has.
     values = iter([float(f"{value:.6g}") for value in message.attention])

@@ -5,6 +5,8 @@ Knows nothing of protocols; reads no more than a picture's file.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from operator import index as whole
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
@@ -50,7 +52,12 @@ class PictureOptions(MapOptions, total=False):
 
 
 def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> DependencyRequest:
-    """A question for numbers. Raises InvalidParameter for what cannot be asked, OSError for an unreadable path."""
+    """A question for numbers.
+
+    Raises InvalidParameter for what cannot be asked, TypeError for an option that is not known, OSError for an
+    unreadable path.
+    """
+    _check_names(how, MapOptions.__optional_keys__)
     if parse_keypoint(str(keypoint)) is None:
         raise InvalidParameter(
             f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: {', '.join(KEYPOINT_NAMES)}"
@@ -60,6 +67,7 @@ def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> D
 
 def picture_question(image: bytes | Path, keypoint: str | int, how: PictureOptions) -> DependencyRequest:
     """A question for a PNG. Errors as `map_question`."""
+    _check_names(how, PictureOptions.__optional_keys__)
     return _question(image, keypoint, how, as_picture=True)
 
 
@@ -85,14 +93,20 @@ def _question(image: bytes | Path, keypoint: str | int, how: MapOptions, *, as_p
         box_xywh=_box(how.get("box_xywh")),
         keypoint=parse_keypoint(str(keypoint)),
         level=_word("level", how.get("level", "encoder"), LEVELS),
-        layer=_index("layer", how.get("layer")),
-        head=None if head == "mean" else _index("head", head),
+        layer=_index("layer", how.get("layer"), "a number from 0"),
+        head=None if head == "mean" else _index("head", head, "a number from 0, or 'mean'"),
         mean_of_heads=head == "mean",
         mode=_word("mode", how.get("mode", "dependency"), MODES),
         threshold=float(drawn.get("threshold", 0.0)),
-        colormap=drawn.get("colormap", COLORMAPS[0]),
+        colormap=_word("colormap", drawn.get("colormap", COLORMAPS[0]), COLORMAPS),
         as_picture=as_picture,
     )
+
+
+def _check_names(how: MapOptions, allowed: Collection[str]) -> None:
+    """A misspelt option must not silently change the answer, as it would not of a function that names its own."""
+    if unknown := sorted(set(how) - set(allowed)):
+        raise TypeError(f"unexpected {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}")
 
 
 def _box(box: Box | None) -> Box | None:
@@ -113,7 +127,13 @@ def _word(name: str, word: Word, allowed: tuple[Word, ...]) -> Word:
     return word
 
 
-def _index(name: str, index: int | None) -> int | None:
-    if index is not None and not 0 <= index < MAX_INDEX:
-        raise InvalidParameter(f"{name} is {index}; allowed: a number from 0")
-    return index
+def _index(name: str, index: int | str | None, allowed: str) -> int | None:
+    if index is None:
+        return None
+    try:
+        number = whole(index)  # type: ignore[arg-type] # a string is what the error is for
+    except TypeError:
+        number = -1
+    if not 0 <= number < MAX_INDEX:
+        raise InvalidParameter(f"{name} is {index!r}; allowed: {allowed}")
+    return number

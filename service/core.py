@@ -121,25 +121,26 @@ class PoseService:
     async def explain(self, request: DependencyRequest, record: RequestRecord) -> DependencyMap | bytes:
         """What a keypoint of one person depended on: a map, or the PNG that was asked for.
 
-        Its person waits in the same queue as those of `estimate`, but runs in a batch of its own kind; how many
-        requests of this kind there may be at a time is the admission's to say.
+        Its person waits in the same queue as those of `estimate`, but runs in a batch of its own kind; how many maps
+        may be worked on at a time is the admission's to say.
 
         Raises the errors of `service.errors`.
         """
         check_dependency(request, self._config)
         record.persons = 1
         loop = asyncio.get_running_loop()
-        async with self._engine.room(1, levels=(request.level,), deadline_s=record.deadline_s) as room:
-            with record.stage("decode"):
-                person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, self._config)
-            record.width, record.height = person.width, person.height
-            (found,) = await self._run(room, [person.crop.pixels], record)
-        if not isinstance(found, ExplainedKeypoints):
-            raise TypeError(f"the engine explained with a {type(found).__name__}")
-        if not request.as_picture:
-            return dependency_map(request, person, found, self._config)
-        with record.stage("render"):
-            return await loop.run_in_executor(self._renderer, dependency_png, request, person, found, self._config)
+        with self.admission.dependency():
+            async with self._engine.room(1, levels=(request.level,), deadline_s=record.deadline_s) as room:
+                with record.stage("decode"):
+                    person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, self._config)
+                record.width, record.height = person.width, person.height
+                (found,) = await self._run(room, [person.crop.pixels], record)
+            if not isinstance(found, ExplainedKeypoints):
+                raise TypeError(f"the engine explained with a {type(found).__name__}")
+            if not request.as_picture:
+                return dependency_map(request, person, found, self._config)
+            with record.stage("render"):
+                return await loop.run_in_executor(self._renderer, dependency_png, request, person, found, self._config)
 
     def stop(self, because: str = SHUTTING_DOWN) -> None:
         """Take no more requests; those that were taken go on."""

@@ -19,7 +19,7 @@ from service.errors import InvalidParameter, SlowRequest, TooLarge, UnsupportedM
 from service.record import CallerGone
 
 MAX_LENGTH_DIGITS = 18  # of a declared length; more is no number of bytes
-MAX_FIELDS = 8
+MAX_FIELDS = 16  # of a form: more than any request has parameters
 MAX_FIELD_BYTES = 256 * 2**10  # of one form field other than the image: thousands of boxes
 MULTIPART_OVERHEAD_BYTES = MAX_FIELDS * (MAX_FIELD_BYTES + 4 * 2**10)
 

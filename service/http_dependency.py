@@ -14,7 +14,14 @@ from model.levels import COLORMAPS, LEVELS, MODES, Level, Mode
 from model.skeleton import KEYPOINT_NAMES
 from service.errors import InvalidParameter
 from service.http_schemas import BOX_SCHEMA, ImageSize, Parameter, image_openapi, parse_box
-from service.poses import ALL_KEYPOINTS, AttentionShape, DependencyMap, DependencyRequest, parse_keypoint
+from service.poses import (
+    ALL_KEYPOINTS,
+    AttentionShape,
+    DependencyMap,
+    DependencyRequest,
+    keypoint_word,
+    parse_keypoint,
+)
 
 FORMATS = ("png", "json")
 MEAN = "mean"
@@ -22,6 +29,7 @@ PNG = "image/png"
 DEFAULT_LEVEL: Level = "encoder"
 
 _INDEX = re.compile(r"[0-9]{1,6}")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,5})?")
 
 DEPENDENCY_PARAMETERS = frozenset(
     ("keypoint", "box", "level", "layer", "head", "mode", "threshold", "colormap", "format")
@@ -61,7 +69,10 @@ class DependencyBody(BaseModel):
         )
 
     def to_map(self) -> DependencyMap:
-        """The inverse of `of`. Raises ValueError for a keypoint that is not known."""
+        """The inverse of `of`. Raises ValueError for a keypoint that is not known, or a map that is not whole."""
+        widths = {len(row) for row in self.attention}
+        if len(widths) != 1 or 0 in widths:
+            raise ValueError("the rows of the map are not equally long, or empty")
         return DependencyMap(
             level=self.level,
             layer=self.layer,
@@ -167,10 +178,12 @@ def dependency_request(image: bytes, given: Mapping[str, str]) -> DependencyRequ
 
 
 def dependency_parameters(request: DependencyRequest) -> dict[str, str]:
-    """A request as text parameters: the inverse of `dependency_request`."""
+    """A request as text parameters: the inverse of `dependency_request`. Raises InvalidParameter for two heads."""
+    if request.mean_of_heads and request.head is not None:
+        raise InvalidParameter(f"head is {request.head}, and their mean is asked for; allowed: one of both")
     head = MEAN if request.mean_of_heads else request.head
     given = {
-        "keypoint": ALL_KEYPOINTS if request.keypoint is None else KEYPOINT_NAMES[request.keypoint],
+        "keypoint": keypoint_word(request.keypoint),
         "box": None if request.box_xywh is None else json.dumps(request.box_xywh),
         "level": request.level,
         "layer": request.layer,
@@ -198,10 +211,7 @@ def _index(name: str, text: str | None, allowed: str) -> int | None:
 
 
 def _part(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not 0.0 <= value <= 1.0:
         raise InvalidParameter(f"{name} is {_shown(text)}; allowed: 0 to 1")
     return value

@@ -121,7 +121,7 @@ class Metrics(EngineObserver):
             ("queue_persons", "Persons ready to run that do not run yet.", lambda: engine.waiting),
             ("in_flight_persons", "Persons admitted and unanswered.", lambda: engine.persons),
             ("in_flight_requests", "Requests admitted and unanswered; a stream is one.", requests),
-            ("in_flight_dependencies", "Requests for dependency maps among them.", dependencies),
+            ("in_flight_dependencies", "Those at work on dependency maps among them.", dependencies),
             ("open", "1 while requests are admitted; 0 while starting or shutting down.", is_open),
         ):
             Gauge(f"btranspose_{name}", help_text, registry=self.registry).set_function(read)

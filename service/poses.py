@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from model.levels import COLORMAPS, Level, Mode
 from model.skeleton import KEYPOINT_NAMES, LIMBS
@@ -116,9 +116,18 @@ class ModelInfo:
     runtime: str
     device: str
     precision: str
+    attention: Mapping[Level, AttentionShape]
     keypoint_names: tuple[str, ...] = KEYPOINT_NAMES
     skeleton: tuple[tuple[int, int], ...] = LIMBS
-    attention: Mapping[Level, AttentionShape] = field(default_factory=dict)
+
+
+def keypoint_word(keypoint: int | None) -> str:
+    """The inverse of `parse_keypoint`. Raises InvalidParameter for an index that is not one."""
+    if keypoint is None:
+        return ALL_KEYPOINTS
+    if not 0 <= keypoint < len(KEYPOINT_NAMES):
+        raise InvalidParameter(f"keypoint is {keypoint}; allowed: 0 to {len(KEYPOINT_NAMES) - 1}")
+    return KEYPOINT_NAMES[keypoint]
 
 
 def parse_keypoint(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Callers of an engine or a service, and a fake network whose batches go through one by one."""
+"""Callers of an engine or a service, of both protocols at once; a fake network whose batches go through one by one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import numpy as np
 
-from fakes import BrightestPixel, make_engine, make_service
+from fakes import BrightestPixel, make_admission, make_engine, make_service
+from grpc_clients import Served, dependency_request, http_beside, is_idle
+from grpc_clients import ask as ask_over_grpc
+from http_clients import JPEG
 from model.estimator import Keypoints
 from pictures import SIZE, jpeg
 from service.core import PoseService
@@ -127,3 +132,52 @@ def start(service: PoseService, persons: int = 1, **options: Any) -> asyncio.Tas
 async def all_ready(records: list[RequestRecord]) -> None:
     """Decoded and handed to the engine, which has no wait between."""
     await until(lambda: all("decode" in record.stages for record in records))
+
+
+MAP_PATH = "/dependency?keypoint=nose"
+
+
+@dataclass
+class Scene:
+    """A service on a fake network, and clients of both protocols."""
+
+    to: Served
+    http: httpx.AsyncClient
+    estimator: BrightestPixel
+    records: list[RequestRecord]
+
+    @property
+    def service(self) -> PoseService:
+        return self.to.service
+
+    @property
+    def maps(self) -> int:
+        """Requests for dependency maps that are being worked on."""
+        return self.service.admission.dependencies
+
+    def post(self, path: str = MAP_PATH, content: bytes = jpeg(), **headers: str) -> asyncio.Task[httpx.Response]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return asyncio.create_task(self.http.post(path, content=content, headers={**JPEG, **named}))
+
+    def call(self, keypoint: str = "nose", **options: object) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self.to.poses.GetDependency(dependency_request(keypoint=keypoint), **options))
+
+
+def play_served(
+    use: Callable[[Scene], Awaitable[None]], estimator: BrightestPixel | None = None, **admission: Any
+) -> list[tuple[str, str, str]]:
+    """Play it, check that nothing of it is left, and say of each request its protocol, method and outcome."""
+    network, records = estimator or BrightestPixel(), []
+    service = make_service(network, admission=make_admission(observers=[records.append], **admission))
+
+    async def talk(to: Served) -> None:
+        async with http_beside(to) as http:
+            try:
+                await use(Scene(to, http, network, records))
+            finally:
+                network.gate.set()
+            await until(lambda: is_idle(to))
+            assert to.service.admission.dependencies == 0
+
+    ask_over_grpc(service, talk)
+    return sorted((one.caller.protocol, one.caller.method, one.outcome) for one in records)

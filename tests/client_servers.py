@@ -1,8 +1,4 @@
-"""Stand-ins for the service, for the tests of its client: canned answers over HTTP and over gRPC.
-
-What a picture's bytes say decides the answer: the reason of an error is answered with that error, `slow` never in time,
-anything else with poses.
-"""
+"""Stand-ins for the service, for the tests of its client: canned answers over HTTP and over gRPC."""
 
 from __future__ import annotations
 
@@ -11,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NoReturn
@@ -20,15 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from model.skeleton import NUM_KEYPOINTS
-from pictures import SIZE
-from service.errors import ALL_ERRORS, Overloaded, PoseServiceError, Unauthenticated, Unavailable
+from client_answers import MODEL, RETRY_AFTER_S, SOME_PNG, Asked, StandIn, some_map
+from service.errors import Overloaded, PoseServiceError, Unauthenticated, Unavailable
+from service.grpc_messages import dependency_response
+from service.http_dependency import DependencyBody
 from service.http_schemas import ModelBody, PosesBody
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
-from service.poses import ModelInfo, Pose, PoseResult
+from service.poses import PoseResult
 
-RETRY_AFTER_S = 3
 STATUS_OF_REASON = {
     "not_an_image": 400,
     "unauthenticated": 401,
@@ -53,62 +48,6 @@ CODE_OF_REASON = {
     "unavailable": grpc.StatusCode.UNAVAILABLE,
     "late": grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-MODEL = ModelInfo(
-    variant="c3a1-4",
-    label="C3A1(4)",
-    parameters=17,
-    input_hw=(256, 192),
-    checkpoint_sha256="0" * 64,
-    runtime="torch",
-    device="cpu",
-    precision="float32",
-)
-
-
-@dataclass
-class Asked:
-    """What a stand-in was asked."""
-
-    image: bytes = b""
-    boxes: list[tuple[float, ...]] | None = None
-    flip_test: bool = False
-    headers: dict[str, str] = field(default_factory=dict)
-    path: str = ""
-    time_left_s: float | None = None
-
-
-@dataclass
-class StandIn:
-    """A running stand-in: where it is, what it was asked, and how the tests change what it says."""
-
-    address: str = ""
-    ready: bool = True
-    asked: list[Asked] = field(default_factory=list)
-    released: threading.Event = field(default_factory=threading.Event)
-    call_ended: threading.Event = field(default_factory=threading.Event)
-    hold_until: int = 0  # frames of a stream that are read before the first is answered
-    frames_answered: int | None = None  # before a stream is ended early
-    says: Any = None  # over HTTP (status, media type, body), over gRPC (code, details) for every request
-
-    def answer(self, asked: Asked) -> PoseResult:
-        self.asked.append(asked)
-        if asked.image == b"slow":
-            self.released.wait(timeout=30)
-        kinds: dict[str, type[PoseServiceError]] = {kind.reason: kind for kind in ALL_ERRORS}
-        if kind := kinds.get(asked.image.decode(errors="ignore")):
-            message = f"the picture is {kind.reason}"
-            raise Overloaded(message, retry_after_s=RETRY_AFTER_S) if kind is Overloaded else kind(message)
-        return some_poses(asked.boxes)
-
-
-def some_poses(boxes: list[tuple[float, ...]] | None = None) -> PoseResult:
-    """In each box, and without any in the whole of `pictures.square`, keypoints that go from corner to corner."""
-    poses = []
-    for x, y, width, height in boxes or [(0.0, 0.0, *map(float, SIZE))]:
-        parts = [(number + 0.5) / NUM_KEYPOINTS for number in range(NUM_KEYPOINTS)]
-        keypoints = tuple((x + part * width, y + (part * 5 % 1) * height, 0.9) for part in parts)
-        poses.append(Pose(box_xywh=(x, y, width, height), score=0.875, keypoints=keypoints))
-    return PoseResult(width=SIZE[0], height=SIZE[1], poses=tuple(poses))
 
 
 @contextmanager
@@ -164,7 +103,16 @@ class _Handler(BaseHTTPRequestHandler):
             headers = {"Retry-After": str(RETRY_AFTER_S)} if isinstance(error, Overloaded) else {}
             self._say_error(error.reason, str(error), headers)
         else:
+            self._say_result(result)
+
+    def _say_result(self, result: PoseResult) -> None:
+        parts = urlsplit(self.path)
+        if not parts.path.endswith("/dependency"):
             self._say(200, "application/json", PosesBody.of(result).model_dump_json())
+        elif parse_qs(parts.query)["format"] == ["json"]:
+            self._say(200, "application/json", DependencyBody.of(some_map()).model_dump_json())
+        else:
+            self._say(200, "image/png", SOME_PNG)
 
     def _asked(self) -> Asked:
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -184,8 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         problem = {"type": "about:blank", "title": reason, "status": STATUS_OF_REASON[reason], "detail": detail}
         self._say(STATUS_OF_REASON[reason], "application/problem+json", json.dumps(problem), headers)
 
-    def _say(self, status: int, media_type: str, body: str, headers: dict[str, str] | None = None) -> None:
-        content = body.encode()
+    def _say(self, status: int, media_type: str, body: str | bytes, headers: dict[str, str] | None = None) -> None:
+        content = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         more = {"Content-Type": media_type, "Content-Length": str(len(content))} | (headers or {})
         for name, value in more.items():
@@ -241,6 +189,19 @@ class _Servicer(pose_pb2_grpc.PoseServiceServicer):
             return pb.EstimatePoseResponse(**_parts(self._state.answer(_asked(request, context))))
         except PoseServiceError as error:
             _end(context, error)
+
+    def GetDependency(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if isinstance(self._state.says, pb.GetDependencyResponse):
+            return self._state.says
+        if self._state.says is not None:
+            context.abort(*self._state.says)
+        headers = dict(context.invocation_metadata())
+        try:
+            self._state.answer(Asked(image=request.image, headers=headers, message=request))
+        except PoseServiceError as error:
+            _end(context, error)
+        is_map = request.format == pb.DEPENDENCY_FORMAT_MAP
+        return dependency_response(some_map() if is_map else SOME_PNG)
 
     def StreamPoses(self, requests: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         context.add_callback(self._state.call_ended.set)

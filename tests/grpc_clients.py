@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
+import httpx
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fakes import BrightestPixel
+from http_clients import make_app
 from model.crop import Pixels
 from model.estimator import Keypoints
 from pictures import jpeg
 from service import grpc_server
 from service.core import PoseService
 from service.grpc_server import add_health, add_port, follow_readiness, make_grpc_server
+from service.metrics import Metrics
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
 from service.running import warm
@@ -136,6 +139,29 @@ def estimate_request(
     image: bytes = JPEG, boxes: Sequence[Sequence[float]] = (), *, flip_test: bool = False
 ) -> pb.EstimatePoseRequest:
     return pb.EstimatePoseRequest(image=image, boxes=boxes_of(boxes), flip_test=flip_test)
+
+
+def dependency_request(image: bytes = JPEG, **asked: Any) -> pb.GetDependencyRequest:
+    """A question in the words that HTTP has; what is absent or None is not set."""
+    box, head, level, mode, kind = (asked.pop(name, None) for name in ("box", "head", "level", "mode", "format"))
+    return pb.GetDependencyRequest(
+        image=image,
+        box=None if box is None else boxes_of([box])[0],
+        head=None if head == "mean" else head,
+        mean_of_heads=head == "mean",
+        level=None if level is None else f"DEPENDENCY_LEVEL_{level.upper()}",
+        mode=None if mode is None else f"DEPENDENCY_MODE_{mode.upper()}",
+        format=None if kind is None else {"png": "DEPENDENCY_FORMAT_PNG", "json": "DEPENDENCY_FORMAT_MAP"}[kind],
+        **asked,
+    )
+
+
+@asynccontextmanager
+async def http_beside(to: Served, metrics: Metrics | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """A client over HTTP of the very service that is served over gRPC."""
+    transport = httpx.ASGITransport(make_app(to.service, metrics), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
 
 
 def frame(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -150,6 +151,20 @@ def ask(
 def post(content: bytes = b"", service: PoseService | None = None, **options: object) -> httpx.Response:
     options.setdefault("headers", JPEG)
     return ask(lambda client: client.post("/pose", content=content, **options), service)
+
+
+def dependency_params(**asked: object) -> dict[str, str]:
+    """Parameters of `POST /dependency` as text; `box` is a sequence of numbers. None: absent."""
+    texts = {name: json.dumps(value) if name == "box" else str(value) for name, value in asked.items()}
+    return {name: text for name, text in texts.items() if asked[name] is not None}
+
+
+def post_dependency(
+    content: bytes = b"", service: PoseService | None = None, metrics: Metrics | None = None, **asked: object
+) -> httpx.Response:
+    """Over HTTP, the picture as the body."""
+    sent = {"content": content, "headers": JPEG, "params": dependency_params(**asked)}
+    return ask(lambda client: client.post("/dependency", **sent), service, metrics)
 
 
 def assert_problem(response: httpx.Response, status: int, detail: str) -> None:

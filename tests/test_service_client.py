@@ -11,8 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
+from client_answers import MODEL, RETRY_AFTER_S, StandIn, some_poses
 from client_blocking import opened
-from client_servers import MODEL, RETRY_AFTER_S, StandIn, grpc_stand_in, http_stand_in, some_poses
+from client_servers import grpc_stand_in, http_stand_in
 from service.client import UnexpectedAnswer, connect
 from service.client_endpoint import Endpoint
 from service.client_grpc import SERVICE_NAME

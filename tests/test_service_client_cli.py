@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from client_servers import StandIn, grpc_stand_in, http_stand_in, some_poses
+from client_answers import StandIn, some_poses
+from client_servers import grpc_stand_in, http_stand_in
 from model.drawing import LEFT_RGB, MIDDLE_RGB, RIGHT_RGB
 from pictures import SIZE, jpeg, with_orientation
 from service.client import main

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from client_answers import StandIn, some_poses
 from client_blocking import opened
-from client_servers import StandIn, grpc_stand_in, http_stand_in, some_poses
+from client_servers import grpc_stand_in, http_stand_in
 from service.client import Frame, FrameAnswer, connect_async
 from service.client_frames import MAX_AHEAD
 from service.errors import (

@@ -12,8 +12,9 @@ import grpc
 import pytest
 import trustme
 
+from client_answers import StandIn, some_poses
 from client_blocking import opened
-from client_servers import StandIn, grpc_stand_in, http_stand_in, some_poses
+from client_servers import grpc_stand_in, http_stand_in
 from service.client import connect
 from service.errors import Unavailable
 
