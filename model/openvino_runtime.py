@@ -15,6 +15,7 @@ import logging
 import sys
 import tempfile
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,12 @@ class OpenVinoRuntime:
         if dtype not in PRECISIONS:
             raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.bfloat16")
         self.precision = str(dtype).removeprefix("torch.")
-        core = ov.Core()
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype]}
         if cache_dir is not None:
             _prepare(cache_dir)
-            core.set_property({"CACHE_DIR": str(cache_dir)})
+            settings["CACHE_DIR"] = str(cache_dir)
+        core = _core()
         converted = _converted(core, net, checkpoint_sha256, cache_dir, fresh=fresh)
-        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype]}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         one = core.compile_model(converted, "CPU", settings | {"PERFORMANCE_HINT": "LATENCY"})
@@ -91,6 +92,16 @@ class OpenVinoRuntime:
         for request in requests:
             request.wait()
         return torch.from_numpy(np.concatenate([request.get_output_tensor().data for request in requests]))
+
+
+@cache
+def _core() -> ov.Core:
+    """One for the process, and never let go.
+
+    Each gives the thread that makes it a stack for signal handlers, and takes the one before back when it ends: ended
+    in another order than made, they leave the thread with a stack that is gone, and the next signal ends the process.
+    """
+    return ov.Core()
 
 
 def _prepare(cache_dir: Path) -> None:

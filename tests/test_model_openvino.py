@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from model.runtime import TorchRuntime, drift, noise_crops
 from model.variants import VARIANTS, variant
 
 HW = tiny_config().input_hw
+ROOT = Path(__file__).resolve().parents[1]
 SHA = "0" * 64
 
 
@@ -141,6 +143,7 @@ def refuse(*_, **__):
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 import model.openvino_runtime
 import sys
+from pathlib import Path
 assert sys.modules["openvino_telemetry"] is None
 """
 
@@ -151,3 +154,22 @@ def test_importing_it_tells_nobody_and_leaves_nothing(tmp_path):
     done = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+SIGNALS = """
+import os, signal, sys
+sys.path.insert(0, "tests")
+from drawings import lively_network, tiny_config
+from model.openvino_runtime import OpenVinoRuntime
+
+signal.signal(signal.SIGTERM, lambda *_: print("still here"))
+made = [OpenVinoRuntime(lively_network(tiny_config()), checkpoint_sha256="0" * 64) for _ in range(2)]
+del made[0]  # in the order in which they were made
+del made[0]
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_signal_after_networks_were_let_go_ends_nobody():
+    done = subprocess.run([sys.executable, "-c", SIGNALS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
