@@ -33,8 +33,9 @@ from stages import drawn_jpeg
 from model.checkpoint import load_checkpoint, save_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator, crop_person
+from model.pick_runtime import pick_runtime
 from service.images import ImageLimits, decode_image
-from service.settings import BUNDLED_CHECKPOINT
+from service.settings import BUNDLED_CHECKPOINT, default_cache_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 16
@@ -73,12 +74,14 @@ async def wait_until_ready(http_port: int) -> None:
 
 
 class Alone:
-    """The same work without a server: one thread for decoding, torch's own number for the network."""
+    """The same work without a server: one thread for decoding, the runtime's own number for the network."""
 
     def __init__(self, checkpoint: Path, image: bytes, max_batch: int) -> None:
         device = pick_device("auto")
-        net, _ = load_checkpoint(checkpoint)
-        self.estimator = PoseEstimator(net, device, pick_dtype("auto", device))
+        dtype = pick_dtype("auto", device)
+        net, card = load_checkpoint(checkpoint)
+        runtime = pick_runtime("auto", net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=default_cache_dir())
+        self.estimator = PoseEstimator(net, device, dtype, runtime=runtime)
         self._image = image
         self.full_batch = [self._crop()] * max_batch
 

@@ -29,8 +29,8 @@ import torch
 from model.checkpoint import load_checkpoint, read_card, write_atomically, write_card
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
-from model.pick_runtime import RUNTIMES, pick_runtime
 from model.geometry import MIN_SIZE, clip_box
+from model.pick_runtime import RUNTIMES, pick_runtime
 from training.coco import AnnotationError, check_layout, read_json, read_persons
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures

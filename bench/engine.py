@@ -1,0 +1,112 @@
+"""The network alone, by every runtime and precision, beside the floor: `python bench/engine.py`, part of `make bench`.
+
+The floor is what the network's floating-point operations would take at the rate of this machine's own large matrix
+products, measured in the same run and precision. What is compared is measured in turns, because machines are noisy;
+figures are medians over the rounds. Decoding of heatmaps is part of it; cropping and pictures are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from results import Table, machine
+
+from model.checkpoint import load_checkpoint
+from model.device import pick_device, pick_dtype
+from model.estimator import PoseEstimator
+from model.pick_runtime import pick_runtime
+from model.runtime import noise_crops
+from model.summary import count_flops
+from service.settings import BUNDLED_CHECKPOINT, default_cache_dir
+
+BATCHES = (1, 2, 4, 8, 16, 32)
+PRODUCT = 2048  # rows and columns of the matrices of the floor
+
+
+def seconds_each(run: Callable[[], object], device: torch.device, *, seconds: float) -> float:
+    """Median seconds of a call, over about `seconds` and at least three calls, after one to warm up."""
+    run()
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken) < seconds:
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def product_flops(dtype: torch.dtype, device: torch.device, *, seconds: float) -> float:
+    """Floating-point operations a second in products of large matrices."""
+    left, right = (torch.randn(PRODUCT, PRODUCT, dtype=dtype, device=device) for _ in range(2))
+    return 2 * PRODUCT**3 / seconds_each(partial(torch.mm, left, right), device, seconds=seconds)
+
+
+def make_estimators(checkpoint: Path, input_hw: tuple[int, int], device: torch.device) -> dict[str, PoseEstimator]:
+    """An estimator for each runtime and precision that there is on the device."""
+    made = {}
+    dtypes = {torch.float32, pick_dtype("auto", device)}
+    for runtime in ("torch", "openvino") if device.type == "cpu" else ("torch",):
+        for dtype in sorted(dtypes, key=str, reverse=True):
+            net, card = load_checkpoint(checkpoint, input_hw=input_hw)
+            fast = pick_runtime(
+                runtime, net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=default_cache_dir()
+            )
+            made[f"{runtime} {fast.precision}"] = PoseEstimator(net, device, dtype, runtime=fast)
+    return made
+
+
+def bench(input_hw: tuple[int, int], given: argparse.Namespace, device: torch.device) -> None:
+    """One table."""
+    estimators = make_estimators(given.checkpoint, input_hw, device)
+    config = next(iter(estimators.values())).config
+    flops = count_flops(config)
+    floors: dict[torch.dtype, list[float]] = {torch.float32: [], pick_dtype("auto", device): []}
+    taken: dict[tuple[str, int], list[float]] = {}
+    for _ in range(given.rounds):
+        for dtype, rates in floors.items():
+            rates.append(1000 * flops / product_flops(dtype, device, seconds=given.seconds))
+        for name, estimator in estimators.items():
+            for persons in given.batches:
+                crops = list(noise_crops(input_hw, persons))
+                each = seconds_each(partial(estimator.estimate, crops), device, seconds=given.seconds)
+                taken.setdefault((name, persons), []).append(1000 * each / persons)
+    shape = f"{input_hw[0]}x{input_hw[1]}"
+    table = Table(
+        f"engine-{shape}",
+        f"{config.label}, crops of {shape}: ms a person (times the floor), by persons in a batch",
+        ["runtime", "floor ms", *map(str, given.batches)],
+    )
+    for name in estimators:
+        floor = statistics.median(floors[torch.float32 if "float32" in name else pick_dtype("auto", device)])
+        medians = [statistics.median(taken[name, persons]) for persons in given.batches]
+        table.add(name, f"{floor:.1f}", *(f"{each:.1f} ({each / floor:.2f})" for each in medians))
+    table.write(given.results)
+
+
+def main() -> None:
+    """Print the tables, and write them where results are kept."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, default=BUNDLED_CHECKPOINT)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--input", nargs="+", default=["128x96", "256x192"], metavar="HxW", help="sizes of the crop")
+    parser.add_argument("--batches", nargs="+", type=int, default=BATCHES, metavar="N")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each figure of a round")
+    parser.add_argument("--results", type=Path, help="a folder for results as JSON and Markdown")
+    given = parser.parse_args()
+    device = pick_device(given.device)
+    print(machine(device))
+    for size in given.input:
+        rows, columns = map(int, size.split("x"))
+        bench((rows, columns), given, device)
+
+
+if __name__ == "__main__":
+    main()
