@@ -61,6 +61,7 @@ proto: setup
 
 bench: setup
 	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/serving.py
 
 format: setup
