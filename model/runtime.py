@@ -78,14 +78,19 @@ class FromPixels(nn.Module):
 def drift(fast: Runtime, exact: Runtime, input_hw: tuple[int, int], *, persons: int = 2) -> float:
     """How far a runtime's heatmaps are from those of another, as a part of the largest value: 0 is the same.
 
-    Both look at the same crops: noise of different coarseness, so that heatmaps are not flat.
+    Both look at the same crops, one alone and all together, for the two may take different paths: noise of different
+    coarseness, so that heatmaps are not flat.
     """
     crops = noise_crops(input_hw, persons)
-    expected = exact.heatmaps(crops).float().cpu()
-    found = fast.heatmaps(crops).float().cpu()
-    if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
-        return float("inf")
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+    worst = largest = 0.0
+    for count in (1, persons):
+        expected = exact.heatmaps(crops[:count]).float().cpu()
+        found = fast.heatmaps(crops[:count]).float().cpu()
+        if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
+            return float("inf")
+        worst = max(worst, float((found - expected).abs().max()))
+        largest = max(largest, float(expected.abs().max()))
+    return worst / max(largest, 1e-6)
 
 
 def noise_crops(input_hw: tuple[int, int], persons: int) -> Pixels:

@@ -60,6 +60,17 @@ def test_drift_is_a_part_of_the_largest_value():
     assert drift(Spoiled(net, error=math.nan), exact, HW) == math.inf
 
 
+@pytest.mark.parametrize("wrong", [1, 2])
+def test_drift_is_seen_whether_it_is_of_one_person_or_of_several(wrong):
+    net = lively_network(tiny_config())
+
+    class Sometimes(TorchRuntime):
+        def heatmaps(self, crops):
+            return super().heatmaps(crops) + (1.0 if len(crops) == wrong else 0.0)
+
+    assert drift(Sometimes(net), TorchRuntime(net), HW) > 0.1
+
+
 def test_drift_from_a_network_with_other_keypoints_is_infinite():
     other = TorchRuntime(lively_network(tiny_config(num_keypoints=5)))
     assert drift(other, TorchRuntime(lively_network(tiny_config())), HW) == math.inf
