@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 from results import Table, machine
+from stages import median_ms
 
 from model.checkpoint import load_checkpoint
 from model.device import pick_device, pick_dtype
@@ -29,23 +28,10 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 PRODUCT = 2048  # rows and columns of the matrices of the floor
 
 
-def seconds_each(run: Callable[[], object], device: torch.device, *, seconds: float) -> float:
-    """Median seconds of a call, over about `seconds` and at least three calls, after one to warm up."""
-    run()
-    taken: list[float] = []
-    while len(taken) < 3 or sum(taken) < seconds:
-        started = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
-
-
 def product_flops(dtype: torch.dtype, device: torch.device, *, seconds: float) -> float:
     """Floating-point operations a second in products of large matrices."""
     left, right = (torch.randn(PRODUCT, PRODUCT, dtype=dtype, device=device) for _ in range(2))
-    return 2 * PRODUCT**3 / seconds_each(partial(torch.mm, left, right), device, seconds=seconds)
+    return 2000 * PRODUCT**3 / median_ms(partial(torch.mm, left, right), seconds=seconds, device=device)
 
 
 def make_estimators(checkpoint: Path, input_hw: tuple[int, int], device: torch.device) -> dict[str, PoseEstimator]:
@@ -75,8 +61,8 @@ def bench(input_hw: tuple[int, int], given: argparse.Namespace, device: torch.de
         for name, estimator in estimators.items():
             for persons in given.batches:
                 crops = list(noise_crops(input_hw, persons))
-                each = seconds_each(partial(estimator.estimate, crops), device, seconds=given.seconds)
-                taken.setdefault((name, persons), []).append(1000 * each / persons)
+                ms = median_ms(partial(estimator.estimate, crops), seconds=given.seconds, device=device)
+                taken.setdefault((name, persons), []).append(ms / persons)
     shape = f"{input_hw[0]}x{input_hw[1]}"
     table = Table(
         f"engine-{shape}",

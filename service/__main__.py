@@ -17,10 +17,12 @@ import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from model.checkpoint import load_checkpoint
+from model.btranspose import BTranspose
+from model.checkpoint import CheckpointCard, load_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.pick_runtime import pick_runtime
+from model.runtime import Runtime
 from model.skeleton import NUM_KEYPOINTS
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
@@ -63,17 +65,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         threads=settings.threads,
         cache_dir=settings.cache_dir,
     )
-    info = ModelInfo(
-        variant=net.config.key,
-        label=net.config.label,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
-        input_hw=net.config.input_hw,
-        checkpoint_sha256=card.sha256,
-        runtime=runtime.name,
-        device=str(runtime.device),
-        precision=runtime.precision,
-        attention=attention_shapes(net.config),
-    )
+    info = _describe(net, card, runtime)
     runs_on = f"{info.runtime} on {info.device} in {info.precision}"
     log.info("serving %s (%s), %s", info.label, settings.checkpoint.name, runs_on)
     admission = Admission(
@@ -106,6 +98,21 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         info=info,
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
+    )
+
+
+def _describe(net: BTranspose, card: CheckpointCard, runtime: Runtime) -> ModelInfo:
+    """What `GET /model` tells."""
+    return ModelInfo(
+        variant=net.config.key,
+        label=net.config.label,
+        parameters=sum(parameter.numel() for parameter in net.parameters()),
+        input_hw=net.config.input_hw,
+        checkpoint_sha256=card.sha256,
+        runtime=runtime.name,
+        device=str(runtime.device),
+        precision=runtime.precision,
+        attention=attention_shapes(net.config),
     )
 
 

@@ -14,21 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from model.crop import Pixels
-from model.estimator import ExplainedKeypoints, PersonCrop, PoseEstimator, crop_person
+from model.estimator import ExplainedKeypoints, PersonCrop, PoseEstimator
 from model.geometry import Array, affine_scale, apply_affine
 from model.levels import LEVELS, Level, Mode
 from model.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
 from model.variants import TOKEN_STRIDE, PoseConfig
 from training.coco import Person
-from training.dataset import read_image
+from training.predict import crop_each
 
 # The share, and the distance in three units: pixels of the crop, of the photograph, and heights of the crop (which
 # compare networks of different input sizes).
@@ -121,11 +119,8 @@ def measure(
         level: Tally(config.attention_layers(level), config.attention_heads(level)) for level in LEVELS
     }
     measured = Measured(levels, uniform=Tally(1, 0), center=Tally(1, 0))
-    opened: tuple[Path, Pixels] | None = None
-    for person in tqdm(persons, desc=name, unit="person", disable=not progress, dynamic_ncols=True):
-        if opened is None or opened[0] != person.image_path:
-            opened = person.image_path, read_image(person.image_path)
-        crop = crop_person(opened[1], person.box_xywh, config)
+    bar = tqdm(persons, desc=name, unit="person", disable=not progress, dynamic_ncols=True)
+    for person, crop in crop_each(bar, config):
         (found,) = estimator.explain([crop.pixels])
         _add_person(measured, person, crop, found, config, mode)
     return measured

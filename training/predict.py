@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from tqdm import tqdm
 from model.crop import Pixels
 from model.estimator import Keypoints, PersonCrop, PoseEstimator, crop_person, keypoints_to_image, pose_score
 from model.geometry import region_area
+from model.variants import PoseConfig
+from training.coco import Person
 from training.dataset import read_image
 
 
@@ -26,6 +28,9 @@ class BoxedPerson:
     image_path: Path
     box_xywh: npt.NDArray[np.float64]
     box_score: float = 1.0
+
+
+AnyPerson = TypeVar("AnyPerson", BoxedPerson, Person)
 
 
 def predict(
@@ -42,7 +47,7 @@ def predict(
     region, for OKS-NMS).
     """
     results = []
-    crops = _crops(persons, estimator)
+    crops = crop_each(persons, estimator.config)
     with tqdm(total=len(persons), desc="poses", unit="person", disable=not progress, dynamic_ncols=True) as bar:
         while batch := list(islice(crops, batch_size)):
             found = estimator.estimate([crop.pixels for _, crop in batch], flip_test=flip_test)
@@ -52,12 +57,13 @@ def predict(
     return results
 
 
-def _crops(persons: Sequence[BoxedPerson], estimator: PoseEstimator) -> Iterator[tuple[BoxedPerson, PersonCrop]]:
-    opened: tuple[Path, Pixels] | None = None  # persons of one photograph usually follow each other
+def crop_each(persons: Iterable[AnyPerson], config: PoseConfig) -> Iterator[tuple[AnyPerson, PersonCrop]]:
+    """Each person with its crop. A photograph stays open while its persons follow each other."""
+    opened: tuple[Path, Pixels] | None = None
     for person in persons:
         if opened is None or opened[0] != person.image_path:
             opened = person.image_path, read_image(person.image_path)
-        yield person, crop_person(opened[1], person.box_xywh, estimator.config)
+        yield person, crop_person(opened[1], person.box_xywh, config)
 
 
 def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]) -> dict[str, Any]:
