@@ -34,6 +34,7 @@ from service.grpc_server import add_health, add_port, follow_readiness, make_grp
 from service.http_api import create_app
 from service.http_server import HttpServer, make_http_server
 from service.images import ImageLimits
+from service.lane import Lane
 from service.metrics import Metrics
 from service.poses import ModelInfo
 from service.running import serve
@@ -77,10 +78,9 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         observers=(metrics.on_request, log_request, *((tracer.on_request,) if tracer else ())),
     )
     engine = Engine(
-        PoseEstimator(net, device, dtype, runtime=runtime),
+        [Lane(PoseEstimator(net, device, dtype, runtime=runtime), on_start=partial(torch.set_num_threads, threads))],
         max_batch=settings.max_batch,
         max_waiting=settings.max_waiting,
-        on_start=partial(torch.set_num_threads, threads),
         stalled_after_s=settings.stalled_after_s,
         observer=metrics,
     )

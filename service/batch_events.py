@@ -40,17 +40,28 @@ class Leave:
 
 @dataclass(frozen=True)
 class BatchDone(Generic[Result]):
-    """The engine ran the batch: one result for each item, in order."""
+    """A lane ran its batch: one result for each item, in order."""
 
     results: Sequence[Result]
+    lane: int = 0
 
 
 @dataclass(frozen=True)
 class BatchFailed:
-    """The engine could not run the batch."""
+    """A lane could not run its batch. `rests`: it gets no other one before it is `Rested`."""
+
+    lane: int = 0
+    rests: bool = False
 
 
-Event = Arrive | Supply[Item] | Leave | BatchDone[Result] | BatchFailed
+@dataclass(frozen=True)
+class Rested:
+    """A lane that rested may be given batches again."""
+
+    lane: int
+
+
+Event = Arrive | Supply[Item] | Leave | BatchDone[Result] | BatchFailed | Rested
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Run(Generic[Item]):
-    """The engine is to run these items together, and to report BatchDone or BatchFailed. Never two at a time."""
+    """A lane is to run these items together, and to report BatchDone or BatchFailed; never two at a time."""
 
     items: tuple[Item, ...]
     group: Hashable
     started: tuple[JobId, ...]  # jobs whose first person is among them
+    lane: int = 0
 
 
 @dataclass(frozen=True)

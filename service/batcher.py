@@ -13,11 +13,10 @@ The life of a job (the persons of one picture):
 
 Rules:
 
-- Eager. Whenever the engine is free, it gets what is there, up to `max_batch` persons, and never waits for more.
+- Eager. Whenever a lane of the engine is free, it gets what is there, up to `max_batch` persons, and never waits for
+  more. Each lane runs one batch at a time.
 - Persons of different jobs share a batch; all have the same `group` (what may run together).
-- Fair. The places of a batch go in turn to the oldest job and to the job that has had least, so that a large job holds
-  nobody up, and many small ones cannot starve it: the oldest job always gets every other place. Batches begin in turn
-  with the one and with the other, who decides the group: so no group holds up or starves another.
+- Fair: see `service.turns`.
 - Bounded. At most `max_persons` are admitted and unanswered. A job that does not fit is refused, or, if it is patient,
   waits for room, before all that come later.
 - A job is answered once, with as many results as it has persons, or not at all.
@@ -25,10 +24,8 @@ Rules:
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Generic
 
 from service.batch_events import (
@@ -45,23 +42,12 @@ from service.batch_events import (
     JobId,
     Leave,
     Refused,
+    Rested,
     Result,
     Run,
     Supply,
 )
-
-
-@dataclass
-class _Job(Generic[Item, Result]):
-    arrived: Arrive
-    number: int  # in the order of arrival
-    items: Sequence[Item] = ()  # empty until supplied
-    taken: int = 0  # persons that ran or run
-    results: dict[int, Result] = field(default_factory=dict)  # by index of the item
-
-    @property
-    def untaken(self) -> int:
-        return self.arrived.persons - self.taken
+from service.turns import Job, Turns
 
 
 class Batcher(Generic[Item, Result]):
@@ -70,19 +56,24 @@ class Batcher(Generic[Item, Result]):
     Args:
         max_batch: the most persons that run together.
         max_persons: the most persons that are admitted and unanswered.
+        lanes: how many batches run at a time.
     """
 
-    def __init__(self, *, max_batch: int, max_persons: int) -> None:
-        if max_batch < 1 or max_persons < 1:
-            raise ValueError(f"max_batch is {max_batch}, max_persons {max_persons}; allowed: at least 1 each")
+    def __init__(self, *, max_batch: int, max_persons: int, lanes: int = 1) -> None:
+        if max_batch < 1 or max_persons < 1 or lanes < 1:
+            raise ValueError(
+                f"max_batch is {max_batch}, max_persons {max_persons}, lanes {lanes}; allowed: at least 1 each"
+            )
         self.max_batch = max_batch
         self.max_persons = max_persons
         self.persons = 0  # admitted and unanswered: being decoded, waiting or running
-        self._jobs: dict[JobId, _Job[Item, Result]] = {}  # admitted, in order of arrival
+        self._jobs: dict[JobId, Job[Item, Result]] = {}  # admitted, in order of arrival
         self._patient: deque[Arrive] = deque()  # not admitted yet
-        self._running: list[tuple[JobId, int]] | None = None  # job and index of each item in the engine
+        self._free = list(range(lanes))  # lanes without a batch, the one that waits longest first
+        self._running: dict[int, list[tuple[JobId, int]]] = {}  # by lane: job and index of each item of its batch
+        self._resting: set[int] = set()  # lanes
         self._arrivals = 0
-        self._oldest_first = True  # whose turn the first place of the next batch is
+        self._turns: Turns[Item, Result] = Turns()
 
     @property
     def waiting(self) -> int:
@@ -92,7 +83,12 @@ class Batcher(Generic[Item, Result]):
     @property
     def running(self) -> int:
         """Persons in the engine."""
-        return len(self._running or ())
+        return sum(map(len, self._running.values()))
+
+    @property
+    def resting(self) -> int:
+        """Lanes that rest."""
+        return len(self._resting)
 
     def step(self, event: Event[Item, Result], now_s: float) -> list[Effect[Item, Result]]:
         """Take one event in, and say what is to be done, in this order.
@@ -110,12 +106,17 @@ class Batcher(Generic[Item, Result]):
                 self._supply(job, items)
             case Leave(job):
                 effects += self._leave(job)
-            case BatchDone(results):
-                effects += self._batch_done(results)
-            case BatchFailed():
-                effects += self._batch_failed()
+            case BatchDone(results, lane):
+                effects += self._batch_done(results, lane)
+            case BatchFailed(lane, rests):
+                effects += self._batch_failed(lane, rests=rests)
+            case Rested(lane):
+                self._resting.remove(lane)
+                self._free.append(lane)
         effects += self._admit_patient()
-        effects += self._run()
+        while self._free and (run := self._next_batch(self._free[0])) is not None:
+            self._free.pop(0)
+            effects.append(run)
         return effects
 
     def _check(self, event: Event[Item, Result]) -> None:
@@ -131,10 +132,12 @@ class Batcher(Generic[Item, Result]):
                     raise ValueError(
                         f"job {job} was supplied {len(items)} items; allowed: {known.arrived.persons}, once"
                     )
-            case BatchDone() | BatchFailed() if self._running is None:
-                raise ValueError("a batch ended, but none runs")
-            case BatchDone(results) if len(results) != self.running:
-                raise ValueError(f"{len(results)} results for a batch of {self.running}")
+            case BatchDone(lane=lane) | BatchFailed(lane=lane) if lane not in self._running:
+                raise ValueError(f"a batch ended in lane {lane}, but none runs there")
+            case BatchDone(results, lane) if len(results) != len(self._running[lane]):
+                raise ValueError(f"{len(results)} results for a batch of {len(self._running[lane])}")
+            case Rested(lane) if lane not in self._resting:
+                raise ValueError(f"lane {lane} has rested, but did not rest")
 
     def _is_patient(self, job_id: JobId) -> bool:
         return any(job_id == one.job for one in self._patient)
@@ -150,7 +153,7 @@ class Batcher(Generic[Item, Result]):
             yield self._admit(event)
 
     def _admit(self, event: Arrive) -> Admitted:
-        self._jobs[event.job] = _Job(event, self._arrivals)
+        self._jobs[event.job] = Job(event, self._arrivals)
         self._arrivals += 1
         self.persons += event.persons
         return Admitted(event.job)
@@ -173,8 +176,9 @@ class Batcher(Generic[Item, Result]):
         self.persons -= job.arrived.persons
         return Dropped(job_id, job.untaken, because)
 
-    def _batch_done(self, results: Sequence[Result]) -> Iterable[Effect[Item, Result]]:
-        for (job_id, index), result in zip(self._end_batch(), results, strict=True):
+    def _batch_done(self, results: Sequence[Result], lane: int) -> Iterable[Effect[Item, Result]]:
+        self._free.append(lane)
+        for (job_id, index), result in zip(self._running.pop(lane), results, strict=True):
             if (job := self._jobs.get(job_id)) is None:
                 continue  # it left meanwhile
             job.results[index] = result
@@ -182,15 +186,15 @@ class Batcher(Generic[Item, Result]):
                 self._forget(job_id, "answered")
                 yield Answered(job_id, tuple(job.results[index] for index in range(len(job.items))))
 
-    def _batch_failed(self) -> Iterable[Effect[Item, Result]]:
-        for job_id in dict.fromkeys(job_id for job_id, _ in self._end_batch()):
+    def _batch_failed(self, lane: int, *, rests: bool) -> Iterable[Effect[Item, Result]]:
+        if rests:
+            self._resting.add(lane)
+        else:
+            self._free.append(lane)
+        for job_id in dict.fromkeys(job_id for job_id, _ in self._running.pop(lane)):
             if job_id in self._jobs:
                 yield Failed(job_id)
                 yield self._forget(job_id, "failed")
-
-    def _end_batch(self) -> list[tuple[JobId, int]]:
-        batch, self._running = self._running, None
-        return batch or []
 
     def _drop_late(self, now_s: float) -> Iterable[Dropped]:
         for event in [one for one in self._patient if one.deadline_s <= now_s]:
@@ -199,14 +203,13 @@ class Batcher(Generic[Item, Result]):
         for job_id in [job_id for job_id, job in self._jobs.items() if job.arrived.deadline_s <= now_s]:
             yield self._forget(job_id, "late")
 
-    def _run(self) -> Iterable[Run[Item]]:
-        if self._running is not None:
-            return
+    def _next_batch(self, lane: int) -> Run[Item] | None:
+        """What a free lane is to run now, if anything."""
         batch: list[tuple[JobId, int]] = []
         items: list[Item] = []
         started: list[JobId] = []
         group: Hashable = None
-        for job in self._in_turn():
+        for job in self._turns.order(self._jobs.values()):
             if not batch:
                 group = job.arrived.group
             if not job.taken:
@@ -216,38 +219,7 @@ class Batcher(Generic[Item, Result]):
             job.taken += 1
             if len(batch) == self.max_batch:
                 break
-        if batch:
-            self._running = batch
-            yield Run(tuple(items), group, tuple(started))
-
-    def _in_turn(self) -> Iterator[_Job[Item, Result]]:
-        """Whose person takes the next place: in turn the oldest job's, and that of the job that has had least.
-
-        Whoever takes a person of the job raises its `taken` before asking for the next. The first job decides the
-        group of all, so that whose turn it is must change from batch to batch, however many places these have.
-        """
-        ready = [job for job in self._jobs.values() if job.items and job.untaken]
-        if not ready:
-            return
-        oldest_next, self._oldest_first = self._oldest_first, not self._oldest_first
-        first = ready[0] if oldest_next else min(ready, key=lambda job: (job.taken, job.number))
-        oldest = deque(job for job in ready if job.arrived.group == first.arrived.group)
-        least = [(job.taken, job.number, job) for job in oldest]
-        heapq.heapify(least)
-        while oldest:
-            yield oldest[0] if oldest_next else _least(least)
-            oldest_next = not oldest_next
-            while oldest and not oldest[0].untaken:
-                oldest.popleft()
-
-
-def _least(heap: list[tuple[int, int, _Job[Item, Result]]]) -> _Job[Item, Result]:
-    """The job with untaken persons that has had least. Entries (taken, number, job) may be of the past: mends them."""
-    while True:
-        taken, number, job = heap[0]
-        if not job.untaken:
-            heapq.heappop(heap)
-        elif taken != job.taken:
-            heapq.heapreplace(heap, (job.taken, number, job))
-        else:
-            return job
+        if not batch:
+            return None
+        self._running[lane] = batch
+        return Run(tuple(items), group, tuple(started), lane)

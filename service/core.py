@@ -19,7 +19,7 @@ from model.crop import Pixels
 from model.estimator import ExplainedKeypoints, Keypoints, PersonCrop, keypoints_to_image, pose_score
 from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_persons
-from service.engine import Engine, Room
+from service.engine import Engine
 from service.errors import EngineFailed, Overloaded
 from service.explaining import check_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
@@ -34,6 +34,7 @@ from service.poses import (
     PoseResult,
 )
 from service.record import RequestRecord
+from service.room import Room
 
 MAX_DECODERS = 4  # each may hold a whole decoded picture
 PROBE_TIMEOUT_S = 5.0  # how long a health check waits for the network

@@ -1,4 +1,4 @@
-"""Runs the network for many requests at a time: does what `service.batcher` decides, in one worker thread.
+"""Runs the network for many requests at a time: does what `service.batcher` decides, in the threads of its lanes.
 
 The event loop never waits for the network, and the state of the queue is only touched from it. Knows nothing of images
 or protocols.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import queue
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
+
+import numpy as np
 
 from model.crop import Pixels
 from model.estimator import Keypoints
@@ -30,16 +31,19 @@ from service.batch_events import (
     Failed,
     Leave,
     Refused,
+    Rested,
     Run,
-    Supply,
 )
 from service.batcher import Batcher
 from service.errors import EngineFailed, Late, Overloaded
-from service.work import Estimator, Work
+from service.lane import Lane
+from service.room import Room
+from service.work import Work
 
 log = logging.getLogger(__name__)
 
 LATE = "the answer would come after the deadline"
+FIRST_REST_S, LONGEST_REST_S = 1.0, 60.0  # before a lane that failed is tried again
 FORGETTING = 0.2  # weight of the newest batch in the running mean of seconds a person
 
 
@@ -56,77 +60,53 @@ class EngineObserver:
         """Persons that were admitted will not be computed: their caller is `gone`, they are `late`, or `failed`."""
 
 
-class Room:
-    """The place of one job's persons in the queue. Made by `Engine.room`."""
-
-    def __init__(self, engine: Engine, job: int) -> None:
-        self._engine = engine
-        self._job = job
-        loop = asyncio.get_running_loop()
-        self.admitted: asyncio.Future[None] = loop.create_future()
-        self.answered: asyncio.Future[tuple[Keypoints, ...]] = loop.create_future()
-        self.started_s: float | None = None  # monotonic time when the first person began to run
-
-    async def run(self, crops: Sequence[Pixels]) -> tuple[Keypoints, ...]:
-        """Keypoints of each crop, in the crop frame and in order. Raises EngineFailed or Late."""
-        self._engine.step(Supply(self._job, crops))
-        return await self.answered
-
-    def admit(self) -> None:
-        """There is room now."""
-        if not self.admitted.done():  # its caller may have been cancelled, and be about to leave
-            self.admitted.set_result(None)
-
-    def answer(self, results: tuple[Keypoints, ...]) -> None:
-        """All persons have run."""
-        if not self.answered.done():
-            self.answered.set_result(results)
-
-    def fail(self, error: Exception) -> None:
-        """Tell whoever waits, in whichever of the two places."""
-        for promise in (self.admitted, self.answered):
-            if not promise.done():
-                promise.set_exception(error)
-                promise.exception()  # it is no mistake if nobody asks
-
-
 class Engine:
-    """Runs an estimator in its own thread, persons of different requests together.
+    """Runs persons of different requests together, a batch in each lane.
+
+    A lane that fails while another is well rests, and must run a blank crop before it gets requests again: a device
+    that has failed answers fast, and would otherwise draw most of the work to itself.
 
     Args:
-        estimator: called from one thread only.
-        max_batch: the most crops that one call of the estimator gets.
+        lanes: what runs the network; each is used by this engine only, and closed with it.
+        max_batch: the most crops that one call of an estimator gets.
         max_waiting: the most persons that are admitted and unanswered; more are refused.
-        on_start: called once, in the worker thread, before anything else runs there.
-        stalled_after_s: a batch that takes longer than this makes the engine unfit.
+        stalled_after_s: a batch that takes longer than this makes a lane unfit.
         observer: is told of batches and drops, on the event loop.
     """
 
     def __init__(
         self,
-        estimator: Estimator,
+        lanes: Sequence[Lane],
         *,
         max_batch: int,
         max_waiting: int,
-        on_start: Callable[[], None] | None = None,
         stalled_after_s: float = 60.0,
         observer: EngineObserver | None = None,
     ) -> None:
-        self._estimator = estimator
+        self._lanes = tuple(lanes)
         self._stalled_after_s = stalled_after_s
         self._observer = observer or EngineObserver()
-        self._batcher: Batcher[Pixels, Keypoints] = Batcher(max_batch=max_batch, max_persons=max_waiting)
+        self._batcher: Batcher[Pixels, Keypoints] = Batcher(
+            max_batch=max_batch, max_persons=max_waiting, lanes=len(self._lanes)
+        )
         self._rooms: dict[int, Room] = {}
         self._jobs = 0
-        self._running_since_s: float | None = None
         self._seconds_a_person = 0.0  # running mean; 0 until the first batch
-        self.failures = 0  # batches in a row
-        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        # A daemon: a network that hangs must not keep the process from ending.
-        if on_start is not None:
-            self._orders.put(on_start)
-        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
-        self._thread.start()
+
+    @property
+    def failures(self) -> int:
+        """Batches that failed in a row, in the lane where they are fewest: 0 if any is well."""
+        return min(lane.failures for lane in self._lanes)
+
+    @property
+    def lanes(self) -> int:
+        """Batches that run at a time, at most."""
+        return len(self._lanes)
+
+    @property
+    def resting(self) -> int:
+        """Lanes that failed and get no requests."""
+        return self._batcher.resting
 
     @property
     def persons(self) -> int:
@@ -140,8 +120,9 @@ class Engine:
 
     @property
     def stalled(self) -> bool:
-        """The network has been at one batch for longer than it ever should."""
-        return self._running_since_s is not None and time.monotonic() - self._running_since_s > self._stalled_after_s
+        """Every lane has been at one batch for longer than it ever should."""
+        latest_s = time.monotonic() - self._stalled_after_s
+        return all(lane.began_before(latest_s) for lane in self._lanes)
 
     @asynccontextmanager
     async def room(
@@ -168,7 +149,7 @@ class Engine:
         """
         self._jobs += 1
         job = self._jobs
-        room = self._rooms[job] = Room(self, job)
+        room = self._rooms[job] = Room(self.step, job)
         try:
             work = Work(levels, flip_test)
             self.step(Arrive(job, persons, group=work, deadline_s=deadline_s, patient=patient))
@@ -184,20 +165,19 @@ class Engine:
             self._do(effect)
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """End the thread after the batch that runs. False if that took too long."""
-        self._orders.put(None)
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        """End the threads after the batches that run. False if that took too long."""
+        for lane in self._lanes:
+            lane.end()
+        end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        return all(lane.join(end_s) for lane in self._lanes)
 
     def _do(self, effect: Effect[Pixels, Keypoints]) -> None:
         match effect:
-            case Run(crops, group, started):
-                self._running_since_s = time.monotonic()
-                for job in started:
-                    self._rooms[job].started_s = self._running_since_s
-                loop = asyncio.get_running_loop()
+            case Run(crops, group, started, lane):
                 assert isinstance(group, Work)  # as it arrived
-                self._orders.put(lambda: self._run(loop, crops, group))
+                self._lanes[lane].run(group, crops, partial(self._finished, lane, crops))
+                for job in started:
+                    self._rooms[job].started_s = time.monotonic()
             case Admitted(job):
                 self._rooms[job].admit()
             case Refused(job, before):
@@ -215,39 +195,36 @@ class Engine:
         return Overloaded(
             f"{before} persons are being worked on; allowed: at most {self._batcher.max_persons} at a time, with those "
             "of this request. Try again later",
-            retry_after_s=max(0.1, before * self._seconds_a_person),
+            retry_after_s=max(0.1, before * self._seconds_a_person / len(self._lanes)),
         )
 
-    def _work(self) -> None:
-        """The worker thread."""
-        while (order := self._orders.get()) is not None:
-            order()
-
-    def _run(self, loop: asyncio.AbstractEventLoop, crops: Sequence[Pixels], work: Work) -> None:
-        """Run one batch in the worker thread, and tell the event loop."""
-        started_s = time.monotonic()
-        found: Sequence[Keypoints] | None
-        try:
-            found = work.do(self._estimator, crops)
-        except Exception:
-            log.exception("the network failed on %d crops", len(crops))
-            found = None
-        seconds = time.monotonic() - started_s
-        with suppress(RuntimeError):  # the loop is gone, and with it all who waited
-            loop.call_soon_threadsafe(self._finished, found, len(crops), seconds)
-
-    def _finished(self, found: Sequence[Keypoints] | None, persons: int, seconds: float) -> None:
-        self._running_since_s = None
+    def _finished(self, lane: int, crops: Sequence[Pixels], found: Sequence[Keypoints] | None, seconds: float) -> None:
+        """A lane is done with its batch; `found` is None if it failed."""
         if found is None:
-            self.failures += 1
-            _tell(lambda: self._observer.on_batch_failed(persons))
-            self.step(BatchFailed())
+            _tell(lambda: self._observer.on_batch_failed(len(crops)))
+            rests = any(not other.failures for other in self._lanes)
+            self.step(BatchFailed(lane, rests))
+            if rests:
+                self._try_later(lane, np.zeros_like(crops[0]))
             return
-        self.failures = 0
-        newest = seconds / persons
+        newest = seconds / len(crops)
         self._seconds_a_person += (FORGETTING if self._seconds_a_person else 1.0) * (newest - self._seconds_a_person)
-        _tell(lambda: self._observer.on_batch(persons, seconds))
-        self.step(BatchDone(found))
+        _tell(lambda: self._observer.on_batch(len(crops), seconds))
+        self.step(BatchDone(found, lane))
+
+    def _try_later(self, lane: int, blank: Pixels) -> None:
+        """Run a blank crop in a lane that rests, again and again, ever more rarely, until that goes well."""
+        wait_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** (self._lanes[lane].failures - 1))
+        log.error("lane %d of the engine failed and rests; it is tried again in %g s", lane, wait_s)
+        told = partial(self._tried, lane, blank)
+        asyncio.get_running_loop().call_later(wait_s, self._lanes[lane].run, Work(), [blank], told)
+
+    def _tried(self, lane: int, blank: Pixels, found: Sequence[Keypoints] | None, _: float) -> None:
+        if found is None:
+            self._try_later(lane, blank)
+            return
+        log.info("lane %d of the engine works again", lane)
+        self.step(Rested(lane))
 
 
 def _tell(news: Callable[[], None]) -> None:

@@ -120,6 +120,12 @@ class Metrics(EngineObserver):
         for name, help_text, read in (
             ("queue_persons", "Persons ready to run that do not run yet.", lambda: engine.waiting),
             ("in_flight_persons", "Persons admitted and unanswered.", lambda: engine.persons),
+            ("lanes", "Batches that the network can run at a time.", lambda: engine.lanes),
+            (
+                "resting_lanes",
+                "Lanes among them that failed, and get no persons until they work.",
+                lambda: engine.resting,
+            ),
             ("in_flight_requests", "Requests admitted and unanswered; a stream is one.", requests),
             ("in_flight_dependencies", "Those at work on dependency maps among them.", dependencies),
             ("open", "1 while requests are admitted; 0 while starting or shutting down.", is_open),

@@ -21,6 +21,7 @@ from service.core import PoseService
 from service.engine import Engine, EngineObserver
 from service.explaining import attention_shapes
 from service.images import ImageLimits
+from service.lane import Lane
 from service.poses import ModelInfo
 
 CONFIG = variant("c3a1-4", input_hw=(64, 48))
@@ -90,9 +91,11 @@ def make_engine(
     max_waiting: int = 256,
     stalled_after_s: float = 60.0,
     observer: EngineObserver | None = None,
+    others: Sequence[BrightestPixel] = (),
 ) -> Engine:
+    """An engine of one lane, and of as many more as there are `others`."""
     return Engine(
-        estimator or BrightestPixel(),
+        [Lane(each) for each in (estimator or BrightestPixel(), *others)],
         max_batch=max_batch,
         max_waiting=max_waiting,
         stalled_after_s=stalled_after_s,

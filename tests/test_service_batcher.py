@@ -14,6 +14,7 @@ from service.batch_events import (
     Failed,
     Leave,
     Refused,
+    Rested,
     Run,
     Supply,
 )
@@ -290,3 +291,24 @@ def test_a_batch_cannot_end_if_none_runs(end):
 def test_limits_that_let_nothing_through_are_refused(limits):
     with pytest.raises(ValueError, match="allowed: at least 1 each"):
         make(**limits)
+
+
+def test_lanes_run_batches_side_by_side_and_end_them_in_any_order():
+    batcher = Batcher(max_batch=2, max_persons=9, lanes=2)
+    runs = [effect for job in (1, 2, 3) for effect in join(batcher, job, persons=2) if isinstance(effect, Run)]
+    assert [(run.lane, run.items) for run in runs] == [(0, items(1, 2)), (1, items(2, 2))]
+    assert (batcher.running, batcher.waiting) == (4, 2)
+    answered, run = batcher.step(BatchDone(poses(runs[1]), lane=1), 0.0)
+    assert answered == Answered(2, poses_of(2, 2))
+    assert run == Run(items(3, 2), None, (3,), lane=1)
+    assert batcher.step(BatchDone(poses(runs[0]), lane=0), 0.0) == [Answered(1, poses_of(1, 2))]
+
+
+def test_a_lane_that_rests_gets_nothing_until_it_has_rested():
+    batcher = Batcher(max_batch=1, max_persons=9, lanes=2)
+    for job in (1, 2, 3):
+        join(batcher, job)
+    assert batcher.step(BatchFailed(lane=0, rests=True), 0.0) == [Failed(1), Dropped(1, 0, "failed")]
+    assert (batcher.resting, batcher.waiting) == (1, 1)
+    assert batcher.step(Rested(lane=0), 0.0) == [Run(items(3), None, (3,), lane=0)]
+    assert batcher.resting == 0

@@ -21,6 +21,7 @@ from service.batch_events import (
     Failed,
     Leave,
     Refused,
+    Rested,
     Run,
     Supply,
 )
@@ -51,9 +52,11 @@ class Model:
 
     max_batch: int
     max_persons: int
+    free: set[int]  # lanes
     outside: list[Arrive] = field(default_factory=list)  # patient, in order
     jobs: dict[int, Job] = field(default_factory=dict)  # admitted and unanswered, in order
-    batch: list[tuple[int, int]] = field(default_factory=list)  # runs now; empty: none
+    batches: dict[int, list[tuple[int, int]]] = field(default_factory=dict)  # by lane, those that run now
+    resting: set[int] = field(default_factory=set)  # lanes
     batch_has_oldest: bool = True  # the last one had a person of the oldest job that was ready
 
     @property
@@ -88,10 +91,14 @@ class Model:
             case Leave(number):
                 self.outside = [one for one in self.outside if one.job != number]
                 return [Dropped(number, self.end(number), "gone")] if number in self.jobs else []
-            case BatchDone():
-                return self.batch_done()
-            case BatchFailed():
-                failed, self.batch = {number for number, _ in self.batch} & set(self.jobs), []
+            case BatchDone(lane=lane):
+                return self.batch_done(lane)
+            case Rested(lane):
+                self.resting.remove(lane)
+                self.free.add(lane)
+            case BatchFailed(lane, rests):
+                (self.resting if rests else self.free).add(lane)
+                failed = {number for number, _ in self.batches.pop(lane)} & set(self.jobs)
                 return [
                     one for number in failed for one in (Failed(number), Dropped(number, self.end(number), "failed"))
                 ]
@@ -111,11 +118,11 @@ class Model:
         self.jobs[arrived.job] = Job(arrived)
         return Admitted(arrived.job)
 
-    def batch_done(self) -> list[Answered]:
-        for number, _ in self.batch:
+    def batch_done(self, lane: int) -> list[Answered]:
+        for number, _ in self.batches.pop(lane):
             if number in self.jobs:
                 self.jobs[number].ended += 1
-        self.batch = []
+        self.free.add(lane)
         whole = [number for number, job in self.jobs.items() if job.ended == job.arrived.persons]
         return [
             Answered(number, tuple(pose_of((number, index)) for index in range(self.jobs.pop(number).ended)))
@@ -124,7 +131,8 @@ class Model:
 
     def begin(self, run: Run, now_s: float) -> None:
         """Check a batch against what is allowed, and note it."""
-        assert not self.batch, "two batches at a time"
+        assert run.lane in self.free, "two batches at a time in one lane, or one for a lane that rests"
+        self.free.remove(run.lane)
         assert 1 <= len(run.items) <= self.max_batch
         oldest = next(number for number, job in self.jobs.items() if job.ready)
         oldest_ready = self.jobs[oldest].ready
@@ -143,19 +151,19 @@ class Model:
         if run.group == self.jobs[oldest].arrived.group:
             assert had >= min(oldest_ready, len(run.items) // 2), "not every other place for the oldest"
         assert had or self.batch_has_oldest, "two batches without the oldest"
-        self.batch, self.batch_has_oldest = list(run.items), bool(had)
+        self.batches[run.lane], self.batch_has_oldest = list(run.items), bool(had)
 
 
 class AnyHistory(RuleBasedStateMachine):
     """Jobs come and go in any order, batches end well or not, and time passes."""
 
-    @initialize(max_batch=st.integers(1, 5), max_persons=st.integers(1, 14))
-    def begin(self, max_batch, max_persons):
+    @initialize(max_batch=st.integers(1, 5), max_persons=st.integers(1, 14), lanes=st.sampled_from([1, 1, 2, 3]))
+    def begin(self, max_batch, max_persons, lanes):
         self.now_s = 0.0
         self.arrivals = 0
         self.endings: Counter[int] = Counter()
-        self.model = Model(max_batch, max_persons)
-        self.batcher = Batcher(max_batch=max_batch, max_persons=max_persons)
+        self.model = Model(max_batch, max_persons, free=set(range(lanes)))
+        self.batcher = Batcher(max_batch=max_batch, max_persons=max_persons, lanes=lanes)
 
     def step(self, event) -> None:
         known = {*self.model.jobs, *(one.job for one in self.model.outside)}
@@ -204,15 +212,20 @@ class AnyHistory(RuleBasedStateMachine):
     def leave(self, data):
         self.step(Leave(data.draw(st.integers(1, self.arrivals + 1))))
 
-    @precondition(lambda self: self.model.batch)
-    @rule()
-    def batch_done(self):
-        self.step(BatchDone([pose_of(item) for item in self.model.batch]))
+    @precondition(lambda self: self.model.batches)
+    @rule(data=st.data())
+    def batch_done(self, data):
+        self.end_batch(data.draw(st.sampled_from(sorted(self.model.batches))))
 
-    @precondition(lambda self: self.model.batch)
-    @rule()
-    def batch_failed(self):
-        self.step(BatchFailed())
+    @precondition(lambda self: self.model.batches)
+    @rule(data=st.data(), rests=st.booleans())
+    def batch_failed(self, data, rests):
+        self.step(BatchFailed(data.draw(st.sampled_from(sorted(self.model.batches))), rests))
+
+    @precondition(lambda self: self.model.resting)
+    @rule(data=st.data())
+    def rested(self, data):
+        self.step(Rested(data.draw(st.sampled_from(sorted(self.model.resting)))))
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.0]))
     def time_passes(self, seconds):
@@ -225,13 +238,19 @@ class AnyHistory(RuleBasedStateMachine):
         wrong += [Arrive(one.job, 1, patient=True) for one in self.model.outside]
         wrong += [Supply(one.job, [(one.job, index) for index in range(one.persons)]) for one in self.model.outside]
         wrong += [Supply(number, [(number, 0)] * (job.arrived.persons + 1)) for number, job in self.model.jobs.items()]
-        wrong += [BatchDone([""] * (len(self.model.batch) + 1))] if self.model.batch else [BatchDone([]), BatchFailed()]
-        with pytest.raises(ValueError, match=r"allowed|none runs|results"):
+        wrong += [BatchDone([""] * (len(batch) + 1), lane) for lane, batch in self.model.batches.items()]
+        for lane in {0, 1, 2, 3} - set(self.model.batches):
+            wrong += [BatchDone([], lane), BatchFailed(lane)]
+        wrong += [Rested(lane) for lane in {0, 1, 2, 3} - self.model.resting]
+        with pytest.raises(ValueError, match=r"allowed|none runs|results|did not rest"):
             self.batcher.step(data.draw(st.sampled_from(wrong)), self.now_s)
 
     @property
     def unsupplied(self) -> list[int]:
         return [number for number, job in self.model.jobs.items() if not job.supplied]
+
+    def end_batch(self, lane: int) -> None:
+        self.step(BatchDone([pose_of(item) for item in self.model.batches[lane]], lane))
 
     def supply_job(self, number: int) -> None:
         persons = self.model.jobs[number].arrived.persons
@@ -241,11 +260,12 @@ class AnyHistory(RuleBasedStateMachine):
     def counts_are_right_and_within_bounds(self):
         assert self.batcher.persons == self.model.persons <= self.batcher.max_persons
         assert self.batcher.waiting == self.model.ready
-        assert self.batcher.running == len(self.model.batch)
+        assert self.batcher.running == sum(map(len, self.model.batches.values()))
+        assert self.batcher.resting == len(self.model.resting)
 
     @invariant()
-    def the_engine_is_not_idle_while_persons_wait(self):
-        assert self.model.batch or not self.model.ready
+    def no_lane_is_idle_while_persons_wait(self):
+        assert not self.model.free or not self.model.ready
 
     @invariant()
     def no_job_ends_twice(self):
@@ -253,11 +273,13 @@ class AnyHistory(RuleBasedStateMachine):
 
     def teardown(self):
         """Whatever happened, everybody is told once in the end, if the engine goes on and the decoders do."""
-        while self.unsupplied or self.model.batch:
+        for lane in sorted(self.model.resting):
+            self.step(Rested(lane))
+        while self.unsupplied or self.model.batches:
             if self.unsupplied:
                 self.supply_job(self.unsupplied[0])
             else:
-                self.batch_done()
+                self.end_batch(next(iter(self.model.batches)))
         assert self.endings == Counter(range(1, self.arrivals + 1))
         assert (self.batcher.persons, self.batcher.waiting, self.batcher.running) == (0, 0, 0)
 

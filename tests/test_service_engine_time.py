@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import service.engine
+import service.lane
 from callers import Faulty, begin, columns_of, crops, play, raising, running
 from fakes import BrightestPixel
 from service.engine import EngineObserver
@@ -19,7 +20,8 @@ from service.errors import Late, Overloaded
 @pytest.fixture
 def clock(monkeypatch):
     time = SimpleNamespace(now_s=100.0)
-    monkeypatch.setattr(service.engine, "time", SimpleNamespace(monotonic=lambda: time.now_s))
+    for module in (service.engine, service.lane):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time.now_s))
     return time
 
 

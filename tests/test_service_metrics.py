@@ -149,9 +149,9 @@ def test_gauges_are_read_when_scraped():
     metrics.watch(
         engine=service._engine, requests=lambda: state["requests"], dependencies=int, is_open=lambda: state["open"]
     )
-    assert samples(metrics) == {}
+    assert samples(metrics) == {"btranspose_lanes{}": 1}
     state.update(requests=4, open=True)
-    assert samples(metrics) == {"btranspose_in_flight_requests{}": 4, "btranspose_open{}": 1}
+    assert samples(metrics) == {"btranspose_lanes{}": 1, "btranspose_in_flight_requests{}": 4, "btranspose_open{}": 1}
     service.close(5.0)
 
 
