@@ -87,6 +87,9 @@ def normalise(crops: Tensor) -> Tensor:
     Returns:
         [B, 3, H, W] float32 in channels-last memory, zero mean and unit variance over ImageNet.
     """
-    mean = torch.tensor(MEAN_RGB, device=crops.device)
-    std = torch.tensor(STD_RGB, device=crops.device)
+    return standardise(crops, torch.tensor(MEAN_RGB, device=crops.device), torch.tensor(STD_RGB, device=crops.device))
+
+
+def standardise(crops: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """As `normalise`, with the constants (`MEAN_RGB`, `STD_RGB`) on the device already: [3] each."""
     return ((crops.float() / 255.0 - mean) / std).permute(0, 3, 1, 2)

@@ -33,3 +33,12 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
 def _cpu_has_bf16() -> bool:
     capabilities = getattr(torch.cpu, "get_capabilities", None)  # not in older versions of torch
     return bool(capabilities and capabilities().get("avx512_bf16", False))
+
+
+def pick_devices(names: str) -> list[torch.device]:
+    """`pick_device` of each name between commas. Raises ValueError as it does, and for one twice or CPU beside CUDA."""
+    devices = [pick_device(name.strip()) for name in names.split(",")]
+    places = [(device.type, device.index or 0) for device in devices]
+    if len(set(places)) < len(places) or len({kind for kind, _ in places}) > 1:
+        raise ValueError(f"device is {names!r}; allowed: auto, cpu, cuda, or cuda:N,cuda:M,... with each once")
+    return devices

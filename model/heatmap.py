@@ -70,8 +70,7 @@ def decode_heatmaps(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     heights, index = maps.flatten(2).max(dim=-1)  # [B, K]
     peak = torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1)  # [B, K, 2], x and y
     refined = peak + _fit_paraboloid(maps.flatten(0, 1), peak.flatten(0, 1)).reshape(batch, keypoints, 2)
-    limit = torch.tensor([width - 0.5, height - 0.5], device=maps.device)
-    refined = torch.minimum(refined.clamp(min=-0.5), limit)
+    refined = _within(refined, -0.5, (width - 0.5, height - 0.5))
     return heatmap_to_crop(refined).float(), heights.clamp(0.0, 1.0)
 
 
@@ -90,6 +89,11 @@ def heatmap_to_crop(points_heatmap: Tensor) -> Tensor:
     return (points_heatmap + 0.5) * HEATMAP_STRIDE - 0.5
 
 
+def _within(points: Tensor, low: float, high: tuple[float, float]) -> Tensor:
+    """[..., 2] x and y, each cut to `low` and its own `high`."""
+    return torch.stack((points[..., 0].clamp(low, high[0]), points[..., 1].clamp(low, high[1])), dim=-1)
+
+
 def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
     """Offset of the top of a paraboloid fitted to the logarithm around each peak; zero where there is none.
 
@@ -101,8 +105,7 @@ def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
     """
     count, height, width = maps.shape
     # The window is moved, not cut, at the border: it always holds WINDOW x WINDOW real pixels.
-    limit = torch.tensor([width - WINDOW, height - WINDOW], device=peak.device)
-    first = torch.minimum((peak - WINDOW // 2).clamp(min=0), limit)  # [M, 2]
+    first = _within(peak - WINDOW // 2, 0, (width - WINDOW, height - WINDOW))  # [M, 2]
     steps = torch.arange(WINDOW, device=peak.device)
     columns, rows = first[:, 0:1] + steps, first[:, 1:2] + steps  # [M, WINDOW]
     batch = torch.arange(count, device=peak.device)[:, None, None]
@@ -117,7 +120,9 @@ def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
     normal = weighted.transpose(1, 2) @ terms  # [M, 6, 6]
     right = (weighted * values.flatten(1).log()[..., None]).sum(dim=1)  # [M, 6]
     ridge = 1e-9 * torch.eye(6, dtype=normal.dtype, device=normal.device)
-    _, bx, by, cxx, cyy, cxy = torch.linalg.solve(normal + ridge, right).unbind(-1)
+    # Nothing of this waits for the device: a device that is asked whether all went well is idle meanwhile.
+    fitted, _ = torch.linalg.solve_ex(normal + ridge, right)
+    _, bx, by, cxx, cyy, cxy = fitted.unbind(-1)
 
     determinant = 4 * cxx * cyy - cxy**2
     has_top = (cxx < 0) & (cyy < 0) & (determinant > 1e-9)

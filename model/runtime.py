@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model.btranspose import BTranspose
-from model.crop import Pixels, normalise
+from model.crop import MEAN_RGB, STD_RGB, Pixels, normalise, standardise
 
 
 class Runtime(Protocol):
@@ -65,14 +65,26 @@ class TorchRuntime:
 
 
 class FromPixels(nn.Module):
-    """The network with its normalisation, for runtimes that take a whole graph: [B, H, W, 3] uint8 -> heatmaps."""
+    """The network with its normalisation, for runtimes that take a whole graph: [B, H, W, 3] uint8 -> heatmaps.
 
-    def __init__(self, net: BTranspose) -> None:
+    Args:
+        net: the network.
+        dtype: what its weights are in; heatmaps come in float32 whatever it is.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: BTranspose, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.net = net
+        self._dtype = dtype
+        # On the device with the weights: a graph that is recorded there may not wait for the host.
+        self.register_buffer("mean", torch.tensor(MEAN_RGB), persistent=False)
+        self.register_buffer("std", torch.tensor(STD_RGB), persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        return self.net(normalise(pixels))
+        return self.net(standardise(pixels, self.mean, self.std).to(self._dtype)).float()
 
 
 def drift(fast: Runtime, exact: Runtime, input_hw: tuple[int, int], *, persons: int = 2) -> float:
