@@ -59,10 +59,10 @@ $(BUF):
 proto: setup
 	$(BIN)/python proto/generate.py
 
+# Each prints its tables and keeps them; bench/NAME.py --help says how to measure one of them otherwise.
 bench: setup
-	$(BIN)/python bench/stages.py
-	$(BIN)/python bench/engine.py
-	$(BIN)/python bench/serving.py
+	@set -e; for name in stages engine serving clients rates sizes; do \
+		$(BIN)/python bench/$$name.py --results benchmarks/results; done
 
 format: setup
 	$(BIN)/ruff format .

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from results import Table, machine
-from stages import median_ms
+from timing import median_ms
 
 from model.checkpoint import load_checkpoint
 from model.device import pick_device, pick_dtype

@@ -1,4 +1,4 @@
-"""Tables of measurements: printed as Markdown, and kept as JSON with the machine and the day."""
+"""Tables of measurements: printed as Markdown, and kept as JSON with the machine, the day and the command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import datetime
 import json
 import os
 import platform
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -43,10 +45,25 @@ class Table:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        day, by = str(datetime.date.today()), command()
         rows = [dict(zip(self._columns, row, strict=True)) for row in self._rows]
-        content = {"title": self._title, "date": str(datetime.date.today()), "machine": machine(), "rows": rows}
+        content = {"title": self._title, "date": day, "command": by, "machine": machine(), "rows": rows}
         (folder / f"{self._name}.json").write_text(json.dumps(content, indent=1) + "\n")
-        (folder / f"{self._name}.md").write_text(f"{self._title}\n\n{self.markdown()}\n")
+        (folder / f"{self._name}.md").write_text(f"{self._title}\n\n{self.markdown()}\n\n`{by}`, {day}: {machine()}\n")
+
+
+def progress(text: str) -> None:
+    """Say on stderr what is being measured: tables come at the end, and go to stdout."""
+    print(f"... {text}", file=sys.stderr, flush=True)
+
+
+def command() -> str:
+    """What was run, without the folder that its results go to."""
+    given = [one for one in sys.argv[1:] if not one.startswith("--results=")]
+    if "--results" in given:
+        where = given.index("--results")
+        del given[where : where + 2]
+    return shlex.join(["python", f"bench/{Path(sys.argv[0]).name}", *given])
 
 
 def machine(device: torch.device | None = None) -> str:

@@ -10,25 +10,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import collections
-import json
 import random
-import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import grpc
+from drawn import crowd_boxes, drawn_jpeg, pose_path
 from load import HttpClient
-from serving import served, wait_until_ready
-from stages import drawn_jpeg
+from results import Table, progress
+from server import served, wait_until_ready
+from watch import memory_mib
 
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
 
-BOXES = quote(json.dumps([[20 + 40 * n, 40, 200, 400] for n in range(8)]))
+CROWD = pose_path(crowd_boxes(8, width=640, height=480))
 WARM_UP_S = 120.0  # memory is compared with what it was then
 EVERY_S = 15.0
 
@@ -56,9 +55,7 @@ class Traffic:
         busy = "429"
         self.kinds = {
             "HTTP": self._kind(lambda: self._http("/pose", self._picture()), 6, "200", busy),
-            "HTTP, eight persons": self._kind(
-                lambda: self._http("/pose?boxes=" + BOXES, self._pictures[1]), 1, "200", busy
-            ),
+            "HTTP, eight persons": self._kind(lambda: self._http(CROWD, self._pictures[1]), 1, "200", busy),
             "HTTP, rubbish": self._kind(lambda: self._http("/pose", rng.randbytes(2000)), 1, "400", busy),
             "HTTP, cut off": self._kind(lambda: self._http("/pose", self._picture()[:9000]), 1, "400", busy),
             "HTTP, impossible box": self._kind(
@@ -166,41 +163,38 @@ class Traffic:
         return f"{len(answers)} {'in order' if in_order else 'out of order'}, {bad} bad"
 
 
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    if found is None:
-        raise RuntimeError(f"process {pid} has ended")
-    return int(found[1]) / 1024
-
-
-async def soak(http_port: int, grpc_port: int, pid: int, *, minutes: float, clients: int, seed: int) -> bool:
+async def soak(http_port: int, grpc_port: int, pid: int, given: argparse.Namespace) -> bool:
     """Keep the service busy, and tell how it went: True if all was as expected."""
     await wait_until_ready(http_port)
     started = time.monotonic()
-    until = started + 60 * minutes
-    traffic = Traffic(http_port, grpc_port, random.Random(seed))
-    working = [asyncio.create_task(traffic.client(until)) for _ in range(clients)]
+    until = started + 60 * given.minutes
+    traffic = Traffic(http_port, grpc_port, random.Random(given.seed))
+    working = [asyncio.create_task(traffic.client(until)) for _ in range(given.clients)]
     memory: list[tuple[float, float]] = []
     while time.monotonic() < until:
         await asyncio.sleep(EVERY_S)
-        memory.append((time.monotonic() - started, resident_mib(pid)))
-        print(f"{memory[-1][0]:5.0f} s  {memory[-1][1]:6.0f} MiB  {sum(traffic.answers.values())} answers", flush=True)
+        memory.append((time.monotonic() - started, memory_mib(pid)[1]))
+        progress(f"{memory[-1][0]:5.0f} s  {memory[-1][1]:6.0f} MiB  {sum(traffic.answers.values())} answers")
     await asyncio.gather(*working)
     await traffic.close()
-    print("\n| request | answer | times |\n|---|---|---|")
+    results: Path | None = given.results
+    answers = Table("soak", f"{given.minutes:g} minutes of {given.clients} clients", ["request", "answer", "times"])
     for (name, answer), times in sorted(traffic.answers.items()):
-        print(f"| {name} | {answer} | {times} |")
-    warm = [mib for seconds, mib in memory if seconds > WARM_UP_S]
-    if len(warm) >= 4:
-        half = len(warm) // 2
-        first, second = statistics.median(warm[:half]), statistics.median(warm[half:])
-        print(
-            f"\nresident MiB after warm-up: median {first:.0f} in the first half, {second:.0f} in the second; ", end=""
-        )
-        print(f"{min(warm):.0f} to {max(warm):.0f}")
-    print(f"unexpected answers: {len(traffic.unexpected)} {traffic.unexpected[:10]}")
+        answers.add(name, answer, times)
+    answers.write(results)
+    if len(warm := [mib for seconds, mib in memory if seconds > WARM_UP_S]) >= 4:
+        held_table(warm).write(results)
+    print(f"\nunexpected answers: {len(traffic.unexpected)} {traffic.unexpected[:10]}")
     return not traffic.unexpected
+
+
+def held_table(warm: list[float]) -> Table:
+    """Resident MiB of the service once it is warm, at least two numbers in the order of time."""
+    table = Table("soak-memory", "Resident memory after warm-up, MiB", ["", "median", "least", "most"])
+    half = len(warm) // 2
+    for name, part in (("first half", warm[:half]), ("second half", warm[half:])):
+        table.add(name, *(f"{figure:.0f}" for figure in (statistics.median(part), min(part), max(part))))
+    return table
 
 
 def main() -> int:
@@ -209,11 +203,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--clients", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, help="a folder for results as JSON and Markdown")
     given = parser.parse_args()
     with served() as (http_port, grpc_port, pid):
-        as_expected = asyncio.run(
-            soak(http_port, grpc_port, pid, minutes=given.minutes, clients=given.clients, seed=given.seed)
-        )
+        as_expected = asyncio.run(soak(http_port, grpc_port, pid, given))
     return 0 if as_expected else 1
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ class Staging:
     def __init__(self, shape: Sequence[int], device: torch.device) -> None:
         on_cuda = device.type == "cuda"
         self._host = torch.empty(*shape, dtype=torch.uint8, pin_memory=on_cuda)
-        self._sent = torch.cuda.Event() if on_cuda else None
+        self._sent = torch.cuda.Event() if on_cuda else None  # type: ignore[no-untyped-call]
 
     def send(self, crops: Pixels, to: Tensor) -> None:
         """Have the current stream copy crops to the device; they may be changed as soon as this returns."""
@@ -133,10 +133,10 @@ class CudaGraph:
     Raises RuntimeError where it cannot be recorded.
     """
 
-    def __init__(self, net: FromPixels, pixels: Tensor, pool: tuple[int, int]) -> None:
+    def __init__(self, net: FromPixels, pixels: Tensor, pool: Any) -> None:
         self.pixels = pixels
         current = torch.cuda.current_stream(pixels.device)
-        side = torch.cuda.Stream(pixels.device)
+        side = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
         side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
@@ -167,10 +167,10 @@ class Eager:
 
 def take_own_stream(device: torch.device) -> None:
     """Give the calling thread a stream of its own on a CUDA device, which waits for no other thread."""
-    torch.cuda.set_stream(torch.cuda.Stream(device))
+    torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
-def record_graph(net: FromPixels, pixels: Tensor, *, pool: tuple[int, int]) -> Recorded:
+def record_graph(net: FromPixels, pixels: Tensor, *, pool: Any) -> Recorded:
     """A graph, or, with a warning, the network as it is."""
     try:
         return CudaGraph(net, pixels, pool)
