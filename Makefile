@@ -11,7 +11,7 @@ EVERYTHING := $(VENV)/.installed-everything
 BUF := $(VENV)/npm/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
-.PHONY: setup serve test test-slow check check-proto lint-proto proto bench format
+.PHONY: setup serve test test-slow check check-proto lint-proto proto bench format rivals-setup rivals
 
 setup: $(EVERYTHING)
 
@@ -63,6 +63,26 @@ proto: setup
 bench: setup
 	@set -e; for name in stages engine serving clients rates sizes; do \
 		$(BIN)/python bench/$$name.py --results benchmarks/results; done
+
+# What our service is compared with; optional, gigabytes, and never in its own environment.
+RIVALS := .venv-rivals
+TRITON := .venv-triton
+
+rivals-setup: $(RIVALS)/.installed $(TRITON)/.installed
+
+$(RIVALS)/.installed: bench/rivals.txt
+	$(PYTHON) -m venv $(RIVALS)
+	$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TRITON)/.installed: bench/rivals-triton.txt bench/patch_triton.py
+	$(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(TRITON)/bin/python bench/patch_triton.py
+	touch $@
+
+rivals: setup
+	$(BIN)/python bench/rivals.py --results benchmarks/results
 
 format: setup
 	$(BIN)/ruff format .

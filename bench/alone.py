@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model.checkpoint import load_checkpoint
 from model.crop import Pixels
-from model.device import pick_device, pick_dtype
-from model.estimator import PoseEstimator, crop_person
-from model.pick_runtime import pick_runtime
+from model.device import pick_device
+from model.estimator import crop_person
+from model.loading import load_estimators
 from service.images import ImageLimits, decode_image
 from service.settings import default_cache_dir
 
@@ -27,11 +26,7 @@ class Alone:
     """
 
     def __init__(self, checkpoint: Path, image: bytes, max_batch: int) -> None:
-        device = pick_device("auto")
-        dtype = pick_dtype("auto", device)
-        net, card = load_checkpoint(checkpoint)
-        runtime = pick_runtime("auto", net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=default_cache_dir())
-        self._estimator = PoseEstimator(net, device, dtype, runtime=runtime)
+        (self._estimator,), _ = load_estimators(checkpoint, pick_device("auto"), cache_dir=default_cache_dir())
         self._image = image
         self._full_batch = [self._crop()] * max_batch
 

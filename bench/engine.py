@@ -16,10 +16,11 @@ import torch
 from results import Table, machine
 from timing import median_ms
 
-from model.checkpoint import load_checkpoint
+from model.checkpoint import read_card
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
-from model.pick_runtime import pick_runtime
+from model.loading import load_estimators
+from model.quantised import quantised_path
 from model.runtime import noise_crops
 from model.summary import count_flops
 from service.settings import BUNDLED_CHECKPOINT, default_cache_dir
@@ -35,16 +36,22 @@ def product_flops(dtype: torch.dtype, device: torch.device, *, seconds: float) -
 
 
 def make_estimators(checkpoint: Path, input_hw: tuple[int, int], device: torch.device) -> dict[str, PoseEstimator]:
-    """An estimator for each runtime and precision that there is on the device."""
+    """An estimator for each runtime and precision that there is on the device; int8 if `checkpoint` has its file."""
+    names = [(runtime, precision) for runtime in ("torch", "openvino") for precision in ("fp32", "auto")]
+    if quantised_path(checkpoint).exists() and read_card(checkpoint).config.input_hw == input_hw:
+        names.append(("openvino", "int8"))
     made = {}
-    dtypes = {torch.float32, pick_dtype("auto", device)}
-    for runtime in ("torch", "openvino") if device.type == "cpu" else ("torch",):
-        for dtype in sorted(dtypes, key=str, reverse=True):
-            net, card = load_checkpoint(checkpoint, input_hw=input_hw)
-            fast = pick_runtime(
-                runtime, net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=default_cache_dir()
+    for runtime, precision in names:
+        if runtime == "torch" or device.type == "cpu":
+            (estimator,), _ = load_estimators(
+                checkpoint,
+                device,
+                precision=precision,
+                runtime=runtime,
+                cache_dir=default_cache_dir(),
+                input_hw=input_hw,
             )
-            made[f"{runtime} {fast.precision}"] = PoseEstimator(net, device, dtype, runtime=fast)
+            made[f"{runtime} {estimator.runtime.precision}"] = estimator
     return made
 
 

@@ -86,7 +86,7 @@ class PoseEstimator:
         runtime: Runtime | None = None,
     ) -> None:
         self._torch = TorchRuntime(net, device, dtype)
-        self._fast = runtime or self._torch
+        self.runtime = runtime or self._torch
         self.net = self._torch.net
         self.config = net.config
 
@@ -103,10 +103,10 @@ class PoseEstimator:
         if not crops:
             return []
         pixels = self._stacked(crops)
-        heatmaps = self._fast.heatmaps(pixels)
+        heatmaps = self.runtime.heatmaps(pixels)
         if flip_test:
             mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
-            heatmaps = (heatmaps + flip_heatmaps(self._fast.heatmaps(mirrored))) / 2
+            heatmaps = (heatmaps + flip_heatmaps(self.runtime.heatmaps(mirrored))) / 2
         return _decoded(heatmaps)
 
     @torch.inference_mode()

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
+from typing import NamedTuple
 
 # gRPC writes lines of its own to stderr, whatever the format of the log; what it says here as errors is told as such.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
@@ -17,12 +19,11 @@ import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from model.btranspose import BTranspose
-from model.checkpoint import CheckpointCard, load_checkpoint
-from model.device import pick_device, pick_dtype
+from model.checkpoint import CheckpointCard, read_card
+from model.cuda_runtime import take_own_stream
+from model.device import pick_devices
 from model.estimator import PoseEstimator
-from model.pick_runtime import pick_runtime
-from model.runtime import Runtime
+from model.loading import load_estimators
 from model.skeleton import NUM_KEYPOINTS
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
@@ -46,27 +47,43 @@ log = logging.getLogger("service")
 VERSION = version("btranspose")
 
 
+class PerDevice(NamedTuple):
+    """What the settings leave open: batches at a time on a device, and the most persons in one."""
+
+    lanes: int
+    max_batch: int
+
+
+PER_DEVICE = {"cpu": PerDevice(1, 16), "cuda": PerDevice(2, 64)}
+
+
 def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | None) -> PoseService:
     """Load the checkpoint and put the service together. Raises ValueError if the settings do not work here."""
     # Only the engine's thread may compute in parallel. OpenMP keeps a team for each thread that ever did, and with more
     # teams than cores it puts its threads to sleep at the end of every loop, which halves the speed of the network.
     threads = settings.threads or torch.get_num_threads()
     torch.set_num_threads(1)
-    device = pick_device(settings.device)
-    dtype = pick_dtype(settings.precision, device)
-    net, card = load_checkpoint(settings.checkpoint)
-    if net.config.num_keypoints != NUM_KEYPOINTS:
-        raise ValueError(f"{settings.checkpoint} has {net.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
-    runtime = pick_runtime(
-        settings.runtime,
-        net,
-        device,
-        dtype,
-        checkpoint_sha256=card.sha256,
-        threads=settings.threads,
-        cache_dir=settings.cache_dir,
-    )
-    info = _describe(net, card, runtime)
+    card = read_card(settings.checkpoint)
+    if card.config.num_keypoints != NUM_KEYPOINTS:
+        raise ValueError(f"{settings.checkpoint} has {card.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
+    devices = pick_devices(settings.device)
+    on = PER_DEVICE[devices[0].type]
+    max_batch = settings.max_batch or on.max_batch
+    estimators = [
+        estimator
+        for device in devices
+        for estimator in load_estimators(
+            settings.checkpoint,
+            device,
+            precision=settings.precision,
+            runtime=settings.runtime,
+            threads=settings.threads,
+            cache_dir=settings.cache_dir,
+            max_batch=max_batch,
+            count=settings.lanes or on.lanes,
+        )[0]
+    ]
+    info = _describe(card, estimators)
     runs_on = f"{info.runtime} on {info.device} in {info.precision}"
     log.info("serving %s (%s), %s", info.label, settings.checkpoint.name, runs_on)
     admission = Admission(
@@ -78,8 +95,8 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         observers=(metrics.on_request, log_request, *((tracer.on_request,) if tracer else ())),
     )
     engine = Engine(
-        [Lane(PoseEstimator(net, device, dtype, runtime=runtime), on_start=partial(torch.set_num_threads, threads))],
-        max_batch=settings.max_batch,
+        [Lane(each, on_start=partial(_begin_lane, each.runtime.device, threads)) for each in estimators],
+        max_batch=max_batch,
         max_waiting=settings.max_waiting,
         stalled_after_s=settings.stalled_after_s,
         observer=metrics,
@@ -101,18 +118,27 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
     )
 
 
-def _describe(net: BTranspose, card: CheckpointCard, runtime: Runtime) -> ModelInfo:
+def _begin_lane(device: torch.device, threads: int) -> None:
+    """What a lane's thread does first."""
+    if device.type == "cuda":
+        take_own_stream(device)
+    else:
+        torch.set_num_threads(threads)
+
+
+def _describe(card: CheckpointCard, estimators: Sequence[PoseEstimator]) -> ModelInfo:
     """What `GET /model` tells."""
+    first = estimators[0]
     return ModelInfo(
-        variant=net.config.key,
-        label=net.config.label,
-        parameters=sum(parameter.numel() for parameter in net.parameters()),
-        input_hw=net.config.input_hw,
+        variant=card.config.key,
+        label=card.config.label,
+        parameters=sum(parameter.numel() for parameter in first.net.parameters()),
+        input_hw=card.config.input_hw,
         checkpoint_sha256=card.sha256,
-        runtime=runtime.name,
-        device=str(runtime.device),
-        precision=runtime.precision,
-        attention=attention_shapes(net.config),
+        runtime=first.runtime.name,
+        device=",".join(dict.fromkeys(str(each.runtime.device) for each in estimators)),
+        precision=first.runtime.precision,
+        attention=attention_shapes(card.config),
     )
 
 

@@ -32,15 +32,21 @@ class ServiceSettings(BaseSettings):
     )
 
     checkpoint: Path = Field(default=BUNDLED_CHECKPOINT, description="NAME.safetensors, with NAME.json beside it")
-    device: str = Field(default="auto", description="auto (CUDA where there is one), cpu, cuda or cuda:N")
+    device: str = Field(
+        default="auto", description="auto (CUDA where there is one), cpu, cuda, cuda:N, or several as cuda:0,cuda:1"
+    )
+    lanes: int = Field(
+        default=0, ge=0, le=16, description="batches at a time on each device; 0: 1 on a CPU, 2 on CUDA, which overlap"
+    )
     runtime: Literal["auto", "torch", "openvino"] = Field(
         default="auto", description="what runs the network; auto: openvino on a CPU, torch on CUDA"
     )
     cache_dir: Path = Field(
         default_factory=default_cache_dir, description="where converted networks are kept, for a quick start"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 where the hardware multiplies in it"
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        default="auto",
+        description="auto: bf16 where the hardware multiplies in it; int8: NAME.int8.xml, on a CPU",
     )
     threads: int = Field(default=0, ge=0, le=1024, description="of the network on a CPU; 0: as torch chooses")
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")
@@ -48,7 +54,9 @@ class ServiceSettings(BaseSettings):
     grpc_port: int = Field(default=50051, ge=0, le=65535, description="0: any free port, named in the log")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = Field(default="text", description="of the log, one line a request")
-    max_batch: int = Field(default=16, ge=1, le=1024, description="most persons in one run of the network")
+    max_batch: int = Field(
+        default=0, ge=0, le=1024, description="most persons in one run of the network; 0: 16 on a CPU, 64 on CUDA"
+    )
     max_persons: int = Field(default=100, ge=1, description="most boxes in one request")
     max_requests: int = Field(
         default=256, ge=1, description="most requests at a time, a stream being one; more are answered with 429"

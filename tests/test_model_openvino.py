@@ -96,7 +96,7 @@ def test_the_network_is_left_as_it_was(runtime):
 def test_the_second_start_converts_nothing(tmp_path, monkeypatch):
     net = lively_network(tiny_config())
     first = make(net, cache_dir=tmp_path / "new" / "folder")
-    monkeypatch.setattr(openvino_runtime, "_convert", never)
+    monkeypatch.setattr(openvino_runtime, "convert", never)
     second = make(net, cache_dir=tmp_path / "new" / "folder")
     crops = noise_crops(HW, 2)
     torch.testing.assert_close(first.heatmaps(crops), second.heatmaps(crops), atol=1e-5, rtol=1e-5)
@@ -107,7 +107,7 @@ def test_the_second_start_converts_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("other", [{"sha": "1" * 64}, {"position": "absolute"}, {"input_hw": (64, 64)}])
 def test_another_network_is_converted_for_itself(other, tmp_path, monkeypatch):
     make(cache_dir=tmp_path)
-    monkeypatch.setattr(openvino_runtime, "_convert", never)
+    monkeypatch.setattr(openvino_runtime, "convert", never)
     sha = other.pop("sha", SHA)
     net = lively_network(tiny_config(**other))
     with pytest.raises(AssertionError, match="converted again"):

@@ -87,12 +87,32 @@ def test_auto_is_openvino_on_a_cpu_where_it_is_installed(monkeypatch):
 
 def test_auto_is_torch_on_cuda_and_openvino_is_refused_there(monkeypatch):
     asked = []
-    monkeypatch.setattr(picking, "TorchRuntime", lambda net, device, dtype: asked.append(device) or "torch")
+
+    def on_the_cpu_instead(net, device, dtype, *, max_batch):
+        asked.append((device, max_batch))
+        return TorchRuntime(net)
+
+    monkeypatch.setattr(picking, "CudaRuntime", on_the_cpu_instead)
     cuda = torch.device("cuda:1")
-    assert pick(device=cuda) == "torch"
-    assert asked == [cuda]
+    assert pick(device=cuda, max_batch=24).name == "torch"
+    assert asked == [(cuda, 24)]
     with pytest.raises(ValueError, match="device is 'cuda:1'; allowed with openvino: cpu"):
         pick("openvino", device=cuda)
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda:0")])
+def test_torch_in_bfloat16_is_compared_with_float32_too(device, monkeypatch):
+    def spoiled(net, device, dtype, **_):
+        runtime = Spoiled(net, error=1e3)
+        runtime.precision = "bfloat16"
+        return runtime
+
+    monkeypatch.setattr(picking, "CudaRuntime", spoiled)
+    monkeypatch.setattr(
+        picking, "TorchRuntime", lambda net, *given: spoiled(net, *given) if given else TorchRuntime(net)
+    )
+    with pytest.raises(ValueError, match=r"runtime 'torch' in bfloat16 answers otherwise .*Try --precision fp32"):
+        pick("torch", torch.bfloat16, device=device)
 
 
 def test_a_runtime_that_is_not_known_is_refused():
@@ -107,11 +127,15 @@ def test_a_runtime_that_drifts_is_refused_and_says_by_how_much(dtype, monkeypatc
     class Drifting(Spoiled):
         def __init__(self, net, **options) -> None:
             largest = float(TorchRuntime(net).heatmaps(noise_crops(HW, 2)).abs().max())
-            super().__init__(net, error=largest * 1.1 * picking.MAX_DRIFT[options["dtype"]])
-            made.append(options["fresh"])
+            precision = str(options["dtype"]).removeprefix("torch.")
+            super().__init__(net, error=largest * 1.1 * picking.MAX_DRIFT[precision])
+            self.precision = precision
+            made.append(options.get("fresh", False))
 
     monkeypatch.setattr("model.openvino_runtime.OpenVinoRuntime", Drifting)
-    with pytest.raises(ValueError, match=r"answers otherwise than torch, by .*%.*allowed: .*Try --runtime torch"):
+    with pytest.raises(
+        ValueError, match=r"answers otherwise than torch in float32, by .*%.*allowed: .*Try --runtime torch"
+    ):
         pick("openvino", dtype)
     assert made == [False, True]  # what was kept might have been to blame
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,11 @@ import pytest
 import trustme
 
 from drawings import lively_network, tiny_config
-from model.checkpoint import save_checkpoint
-from service.__main__ import main, read_settings
+from model.checkpoint import load_checkpoint, save_checkpoint
+from model.openvino_runtime import convert, keep
+from model.quantised import sign
+from service.__main__ import build_service, main, read_settings
+from service.metrics import Metrics
 from service.settings import BUNDLED_CHECKPOINT
 
 
@@ -74,7 +78,7 @@ def test_flags_win_over_the_environment(monkeypatch):
         (["--http-port", "hello"], "http_port"),
         (["--http-port", "70000"], "65535"),
         (["--grpc-port", "-1"], "grpc_port"),
-        (["--max-batch", "0"], "max_batch"),
+        (["--max-batch", "-1"], "max_batch"),
         (["--max-requests", "0"], "max_requests"),
         (["--max-frames", "0"], "max_frames"),
         (["--max-waiting", "5"], "max_waiting is 5; allowed: at least max_persons = 100"),
@@ -127,6 +131,27 @@ def test_a_missing_checkpoint_is_one_clear_line(capsys, tmp_path):
 
 def test_an_impossible_device_is_one_clear_line(capsys):
     assert complaint_of(capsys, "--device", "tpu") == "device is 'tpu'; allowed: auto, cpu, cuda, cuda:N"
+
+
+def test_int8_without_its_file_or_its_runtime_is_one_clear_line(capsys, tiny):
+    given = ("--checkpoint", tiny, "--precision", "int8")
+    said = complaint_of(capsys, *given)
+    assert said.startswith(f"{tiny.with_suffix('.int8.xml')} does not exist, and precision is 'int8'; make it by: ")
+    said = complaint_of(capsys, *given, "--runtime", "torch")
+    assert said == "precision is 'int8' and runtime is 'torch'; allowed with int8: auto, openvino"
+
+
+def test_int8_is_served(tiny, tmp_path):
+    net, card = load_checkpoint(tiny)
+    model = convert(net)  # not quantised, but signed
+    sign(model, net.config, checkpoint_sha256=card.sha256, calibration={})
+    shutil.copy(tiny, tmp_path)
+    shutil.copy(tiny.with_suffix(".json"), tmp_path)
+    keep(model, tmp_path / "tiny.int8.xml")
+    given = {"--checkpoint": tmp_path / tiny.name, "--cache-dir": tmp_path / "cache", "--device": "cpu"}
+    flags = [str(part) for pair in given.items() for part in pair]
+    service = build_service(read_settings([*flags, "--precision", "int8"]), Metrics(), None)
+    assert (service.info.runtime, service.info.precision) == ("openvino", "int8")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

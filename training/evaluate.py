@@ -26,11 +26,12 @@ from typing import Any, get_args
 
 import torch
 
-from model.checkpoint import load_checkpoint, read_card, write_atomically, write_card
-from model.device import pick_device, pick_dtype
-from model.estimator import PoseEstimator
+from model.checkpoint import read_card, write_atomically, write_card
+from model.device import pick_device
 from model.geometry import MIN_SIZE, clip_box
-from model.pick_runtime import RUNTIMES, pick_runtime
+from model.loading import load_estimators
+from model.pick_runtime import RUNTIMES
+from model.quantised import INT8
 from training.coco import AnnotationError, check_layout, read_json, read_persons
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures
@@ -76,10 +77,9 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
 def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The figures of a checkpoint with their protocol, and its COCO results."""
     device = pick_device(given.device)
-    dtype = pick_dtype(given.precision, device)
-    net, card = load_checkpoint(given.checkpoint)
-    runtime = pick_runtime(given.runtime, net, device, dtype, checkpoint_sha256=card.sha256, cache_dir=given.cache_dir)
-    estimator = PoseEstimator(net, device, dtype, runtime=runtime)
+    (estimator,), _ = load_estimators(
+        given.checkpoint, device, precision=given.precision, runtime=given.runtime, cache_dir=given.cache_dir
+    )
     if given.detections:
         persons = detected_boxes(given.detections, given.annotations, given.images)
     else:
@@ -92,7 +92,7 @@ def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list
         "flip_test": given.flip_test,
         **_describe_truth(given.annotations),
         "poses": len(results),
-        "runtime": f"{runtime.name} {device.type} {runtime.precision}",
+        "runtime": f"{estimator.runtime.name} {device.type} {estimator.runtime.precision}",
     }
     return summary, results
 
@@ -141,7 +141,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pictures-dir", type=Path, default=Path("pictures"), metavar="DIR")
     add("--write-card", action="store_true", help="add the figures to the checkpoint's card")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--precision", default="auto", choices=get_args(Precision), help="auto: as the service chooses")
+    add("--precision", default="auto", choices=(*get_args(Precision), INT8),
+        help="auto: as the service chooses; int8: what training.quantize made, on a CPU")  # fmt: skip
     add("--runtime", default="auto", choices=RUNTIMES, help="auto: as the service chooses")
     add("--cache-dir", type=Path, metavar="DIR", help="keep converted networks here (by default nowhere)")
     add("--batch-size", type=int, default=32)
