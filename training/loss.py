@@ -1,8 +1,34 @@
-"""What training minimises."""
+"""What training minimises: squared error of heatmaps, alone or together with how far their mass must travel."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from torch import Tensor
+
+from training.sinkhorn import sinkhorn_divergence, unit_mass
+
+Loss = Literal["mse", "sinkhorn"]
+
+
+def heatmap_loss(predicted: Tensor, target: Tensor, weights: Tensor, *, loss: Loss, sinkhorn_weight: float) -> Tensor:
+    """`heatmap_mse`, and in loss `sinkhorn` also `sinkhorn_weight` times `heatmap_sinkhorn`.
+
+    The divergence alone (the paper's section 4.2 tells of no other part) would leave the height of the peaks without a
+    meaning, and a pose's confidence with it; the squared error gives it one. Raises ValueError for another loss.
+
+    Args:
+        predicted, target: [B, K, H, W] float32. weights: [B, K], 0 or 1.
+
+    Returns:
+        scalar.
+    """
+    if loss not in get_args(Loss):
+        raise ValueError(f"loss is {loss!r}; allowed: {', '.join(get_args(Loss))}")
+    squared_error = heatmap_mse(predicted, target, weights)
+    if loss == "mse":
+        return squared_error
+    return squared_error + sinkhorn_weight * heatmap_sinkhorn(predicted, target, weights)
 
 
 def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -18,3 +44,18 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """
     error = (predicted - target) * weights[:, :, None, None]
     return 0.5 * error.square().mean()
+
+
+def heatmap_sinkhorn(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Sinkhorn divergence of the heatmaps as distributions, averaged over all joints as in `heatmap_mse`.
+
+    A joint whose peak is off by d contributes about d^2, also where the peaks do not overlap and the squared error has
+    nothing to say about the direction.
+
+    Args:
+        predicted, target: [B, K, H, W]. weights: [B, K], 0 or 1.
+
+    Returns:
+        scalar, in squared heights (longer sides) of the crop.
+    """
+    return (sinkhorn_divergence(unit_mass(predicted), unit_mass(target)) * weights).mean()

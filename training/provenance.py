@@ -34,6 +34,8 @@ def describe_run(
         "batch_size": settings.batch_size,
         "learning_rate": [settings.learning_rate, settings.learning_rate_end],
         "schedule": settings.schedule,
+        "loss": settings.loss,
+        "sinkhorn_weight": settings.sinkhorn_weight if settings.loss == "sinkhorn" else None,
         "precision": str(dtype).removeprefix("torch."),
         "seed": settings.seed,
         "initialised_from": initialised_from,

@@ -23,6 +23,7 @@ from typing import get_args
 
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
+from training.loss import Loss
 from training.schedule import Schedule
 from training.settings import Precision, TrainSettings
 
@@ -57,6 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--input", dest="input_hw", type=parse_input_hw, default=TrainSettings.input_hw, metavar="HxW")
     add("--sigma", dest="heatmap_sigma", type=float, default=TrainSettings.heatmap_sigma, help="heatmap pixels")
     add("--dropout", type=float, default=TrainSettings.dropout, help="of the encoder")
+    add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
+    add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--epochs", type=int, default=TrainSettings.epochs)
     add("--batch-size", type=int, default=TrainSettings.batch_size)
     add("--learning-rate", type=float, default=TrainSettings.learning_rate, help="peak")

@@ -25,7 +25,7 @@ from model.heatmap import encode_heatmaps, target_weights
 from model.variants import variant
 from training.coco import KeypointData, read_persons
 from training.dataset import EpochBatches, Example, PersonViews
-from training.loss import heatmap_mse
+from training.loss import heatmap_loss
 from training.oks import ScorerMissing, score_results
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
@@ -152,7 +152,9 @@ class Trainer:
         self.net.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             predicted = self.net(normalise(pixels))
-        loss = heatmap_mse(predicted.float(), target, weights)
+        loss = heatmap_loss(
+            predicted.float(), target, weights, loss=settings.loss, sinkhorn_weight=settings.sinkhorn_weight
+        )
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingDiverged(f"the loss is {value} at step {self.step} (learning rate {rate:g})")
