@@ -25,6 +25,7 @@ from model.positions import resample_state
 from model.variants import PoseConfig
 
 FORMAT = "btranspose-checkpoint-1"
+BACKBONE_FORMAT = "btranspose-pretrained-backbone-1"  # without a head: what training.pretrain writes
 
 
 class CheckpointError(ValueError):
@@ -94,7 +95,8 @@ def read_card(path: Path) -> CheckpointCard:
         raise CheckpointError(f"{card_path} is not JSON: {error}") from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT:
         found = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
-        raise CheckpointError(f"{card_path} has format {found!r}; allowed: {FORMAT!r}")
+        hint = "; a backbone has no head: start training.train from it with --init" if found == BACKBONE_FORMAT else ""
+        raise CheckpointError(f"{card_path} has format {found!r}; allowed: {FORMAT!r}{hint}")
     try:
         return CheckpointCard(
             config=PoseConfig.from_json(stored["config"]),

@@ -71,7 +71,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add("--workers", type=int, default=TrainSettings.workers, help="loader processes")
     add("--seed", type=int, default=TrainSettings.seed)
-    add("--init", type=Path, default=None, metavar="CHECKPOINT", help="start from these weights")
+    add(
+        "--init",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="start from a checkpoint, from a backbone of training.pretrain, or (c3a1-4-large) from a ResNet-50",
+    )
     add("--val-every", type=int, default=TrainSettings.val_every, metavar="EPOCHS")
     add("--minutes-between-saves", type=float, default=TrainSettings.minutes_between_saves)
     views = parser.add_argument_group("augmentation (0 turns one off)")
