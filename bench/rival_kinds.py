@@ -43,7 +43,12 @@ class Rival:
 
 
 RIVALS = (
-    Rival(key="naive", name="naive FastAPI, threadpool", command="{bin}/python {peers}/naive_fastapi_server.py {port}"),
+    Rival(
+        key="naive",
+        name="naive FastAPI, threadpool",
+        command="{bin}/python {peers}/naive_fastapi_server.py {port}",
+        torch_threads=1,  # its pool runs several requests at a time
+    ),
     Rival(
         key="naive-batch",
         name="naive FastAPI, eager batches",
