@@ -25,7 +25,7 @@ from model.runtime import FromPixels
 
 log = logging.getLogger(__name__)
 
-BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+LARGEST = 64  # persons in a batch, unless it is said otherwise
 WARM_UPS = 3  # runs before recording, in which libraries choose their kernels
 STAGINGS = 2  # one is filled while the other is being copied
 
@@ -58,11 +58,13 @@ class CudaRuntime:
         device: torch.device | str,
         dtype: torch.dtype = torch.float32,
         *,
-        max_batch: int = BUCKETS[-1],
+        max_batch: int = LARGEST,
         record: Callable[[FromPixels, Tensor], Recorded] | None = None,
     ) -> None:
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"dtype is {dtype}; allowed: torch.float32, torch.bfloat16")
+        if dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # by default convolutions "in float32" keep ten bits
         self.device = torch.device(device)
         self.precision = str(dtype).removeprefix("torch.")
         runs = FromPixels(folded(net).to(dtype), dtype)  # the constants of the normalisation stay in float32
@@ -71,9 +73,9 @@ class CudaRuntime:
         shape = (self._buckets[-1], *net.config.input_hw, 3)
         self._stagings = [Staging(shape, self.device) for _ in range(STAGINGS)]
         with torch.inference_mode():
-            # The largest first: the memory that it takes serves the others, too.
             pixels = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-            make = record or partial(record_graph, pool=torch.cuda.graph_pool_handle())
+            make = record or partial(record_graph, shared=SharedByGraphs(self.device))
+            # The largest first: the memory that it takes serves the others, too.
             self._recorded = {size: make(runs, pixels[:size]) for size in reversed(self._buckets)}
 
     @torch.inference_mode()
@@ -92,10 +94,10 @@ class CudaRuntime:
 
 
 def pick_buckets(max_batch: int) -> tuple[int, ...]:
-    """Batch sizes to record: powers of two, and the largest that is asked for. Raises ValueError below 1."""
+    """Batch sizes to record: powers of two below the largest that is asked for, and it. Raises ValueError below 1."""
     if max_batch < 1:
         raise ValueError(f"max_batch is {max_batch}; allowed: at least 1")
-    return (*(size for size in BUCKETS if size < max_batch), max_batch)
+    return (*(2**power for power in range((max_batch - 1).bit_length())), max_batch)
 
 
 class Staging:
@@ -122,30 +124,39 @@ class Staging:
             self._sent.record(torch.cuda.current_stream(to.device))
 
 
+class SharedByGraphs:
+    """What graphs that never run at the same time share: memory for what lies between the layers, and the stream they
+    are recorded on, for memory is used again only on the stream that it was taken on.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.pool: Any = torch.cuda.graph_pool_handle()
+
+
 class CudaGraph:
     """The network recorded for one batch size.
 
     Args:
         net: on the device.
         pixels: [bucket, H, W, 3] uint8, read by every run.
-        pool: of memory for what lies between the layers, shared by graphs that never run at the same time.
+        shared: with the graphs of other sizes.
 
     Raises RuntimeError where it cannot be recorded.
     """
 
-    def __init__(self, net: FromPixels, pixels: Tensor, pool: Any) -> None:
+    def __init__(self, net: FromPixels, pixels: Tensor, shared: SharedByGraphs) -> None:
         self.pixels = pixels
         current = torch.cuda.current_stream(pixels.device)
-        side = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
-        side.wait_stream(current)
-        with torch.cuda.stream(side):
+        shared.stream.wait_stream(current)
+        with torch.cuda.stream(shared.stream):
             for _ in range(WARM_UPS):
                 net(pixels)
-        current.wait_stream(side)
+        current.wait_stream(shared.stream)
         self._graph = torch.cuda.CUDAGraph()
         # Its own stream, because torch's default for recording belongs to whichever device came first. Thread-local:
         # what other threads do on the device meanwhile is no concern of this recording.
-        with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=shared.pool, stream=shared.stream, capture_error_mode="thread_local"):
             self._heatmaps = net(pixels)
         torch.cuda.synchronize(pixels.device)  # whichever thread and stream runs it first
 
@@ -170,10 +181,18 @@ def take_own_stream(device: torch.device) -> None:
     torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
 
 
-def record_graph(net: FromPixels, pixels: Tensor, *, pool: Any) -> Recorded:
-    """A graph, or, with a warning, the network as it is."""
+def record_graph(net: FromPixels, pixels: Tensor, *, shared: SharedByGraphs) -> Recorded:
+    """A graph, or, with a warning, the network as it is. Raises ValueError where so many persons do not fit at all."""
+    current = torch.cuda.current_stream(pixels.device)
     try:
-        return CudaGraph(net, pixels, pool)
-    except RuntimeError as error:  # out of memory, too, is one
+        return CudaGraph(net, pixels, shared)
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"{len(pixels)} persons at a time do not fit into the memory of {pixels.device}; "
+            "try a smaller --max-batch, or --lanes 1"
+        ) from error
+    except RuntimeError as error:
+        torch.cuda.set_stream(current)  # a recording that fails may leave its own in place
+        shared.pool = torch.cuda.graph_pool_handle()  # and its memory marked as being recorded
         log.warning("no CUDA graph for %d persons, which run more slowly: %s", len(pixels), error)
         return Eager(net, pixels)

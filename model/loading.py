@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from model.checkpoint import CheckpointCard, load_checkpoint
-from model.cuda_runtime import BUCKETS
+from model.cuda_runtime import LARGEST
 from model.device import pick_dtype
 from model.estimator import PoseEstimator
 from model.pick_runtime import pick_runtime
@@ -22,7 +22,7 @@ def load_estimators(
     runtime: str = "auto",
     threads: int = 0,
     cache_dir: Path | None = None,
-    max_batch: int = BUCKETS[-1],
+    max_batch: int = LARGEST,
     input_hw: tuple[int, int] | None = None,
     count: int = 1,
 ) -> tuple[list[PoseEstimator], CheckpointCard]:

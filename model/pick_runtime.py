@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from model.btranspose import BTranspose
-from model.cuda_runtime import BUCKETS, CudaRuntime
+from model.cuda_runtime import LARGEST, CudaRuntime
 from model.quantised import INT8
 from model.runtime import Runtime, TorchRuntime, drift
 from model.variants import PoseConfig
@@ -33,7 +33,7 @@ def pick_runtime(
     threads: int = 0,
     cache_dir: Path | None = None,
     quantised: Path | None = None,
-    max_batch: int = BUCKETS[-1],
+    max_batch: int = LARGEST,
 ) -> Runtime:
     """The runtime of a name: `auto` is OpenVINO on a CPU where it is installed, otherwise torch.
 
@@ -56,7 +56,7 @@ def pick_runtime(
         torch_runtime: Runtime = (
             CudaRuntime(net, device, dtype, max_batch=max_batch) if on_cuda else TorchRuntime(net, device, dtype)
         )
-        return _checked(torch_runtime, exact, net.config, remedy="--precision fp32")
+        return _checked(torch_runtime, exact, net.config, remedy="--precision fp32, or --device cpu")
     from model.openvino_runtime import OpenVinoRuntime
 
     make = partial(

@@ -91,7 +91,9 @@ class PoseService:
 
     async def warm_up(self) -> None:
         """Run the network once, then take requests. Stays not ready, and says so, if that fails."""
-        answers = await self._network_answers(None)
+        for _ in range(self._engine.lanes):  # one that fails does not keep the others from serving
+            if answers := await self._network_answers(None):
+                break
         if self.admission.closed_because == WARMING_UP:  # and not stopped meanwhile
             self.admission.closed_because = None if answers else "the network failed its first run; see the log"
 

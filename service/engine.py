@@ -70,7 +70,7 @@ class Engine:
         lanes: what runs the network; each is used by this engine only, and closed with it.
         max_batch: the most crops that one call of an estimator gets.
         max_waiting: the most persons that are admitted and unanswered; more are refused.
-        stalled_after_s: a batch that takes longer than this makes a lane unfit.
+        stalled_after_s: a lane whose batch takes longer than this is not well.
         observer: is told of batches and drops, on the event loop.
     """
 
@@ -120,9 +120,12 @@ class Engine:
 
     @property
     def stalled(self) -> bool:
-        """Every lane has been at one batch for longer than it ever should."""
-        latest_s = time.monotonic() - self._stalled_after_s
-        return all(lane.began_before(latest_s) for lane in self._lanes)
+        """A lane has been at one batch for longer than it ever should, and every other one too, or it rests."""
+        over = [self._is_over(lane) for lane in self._lanes]
+        return any(over) and all(late or lane.rests for late, lane in zip(over, self._lanes, strict=True))
+
+    def _is_over(self, lane: Lane) -> bool:
+        return lane.began_before(time.monotonic() - self._stalled_after_s)
 
     @asynccontextmanager
     async def room(
@@ -195,34 +198,36 @@ class Engine:
         return Overloaded(
             f"{before} persons are being worked on; allowed: at most {self._batcher.max_persons} at a time, with those "
             "of this request. Try again later",
-            retry_after_s=max(0.1, before * self._seconds_a_person / len(self._lanes)),
+            retry_after_s=max(0.1, before * self._seconds_a_person / max(1, self.lanes - self.resting)),
         )
 
     def _finished(self, lane: int, crops: Sequence[Pixels], found: Sequence[Keypoints] | None, seconds: float) -> None:
         """A lane is done with its batch; `found` is None if it failed."""
         if found is None:
             _tell(lambda: self._observer.on_batch_failed(len(crops)))
-            rests = any(not other.failures for other in self._lanes)
-            self.step(BatchFailed(lane, rests))
-            if rests:
-                self._try_later(lane, np.zeros_like(crops[0]))
+            failed = self._lanes[lane]
+            failed.rests = any(not (other.failures or other.rests or self._is_over(other)) for other in self._lanes)
+            self.step(BatchFailed(lane, failed.rests))
+            if failed.rests:
+                self._try_later(lane, np.zeros_like(crops[0]), tries=0)
             return
         newest = seconds / len(crops)
         self._seconds_a_person += (FORGETTING if self._seconds_a_person else 1.0) * (newest - self._seconds_a_person)
         _tell(lambda: self._observer.on_batch(len(crops), seconds))
         self.step(BatchDone(found, lane))
 
-    def _try_later(self, lane: int, blank: Pixels) -> None:
+    def _try_later(self, lane: int, blank: Pixels, *, tries: int) -> None:
         """Run a blank crop in a lane that rests, again and again, ever more rarely, until that goes well."""
-        wait_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** (self._lanes[lane].failures - 1))
+        wait_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(tries, 16))
         log.error("lane %d of the engine failed and rests; it is tried again in %g s", lane, wait_s)
-        told = partial(self._tried, lane, blank)
+        told = partial(self._tried, lane, blank, tries + 1)
         asyncio.get_running_loop().call_later(wait_s, self._lanes[lane].run, Work(), [blank], told)
 
-    def _tried(self, lane: int, blank: Pixels, found: Sequence[Keypoints] | None, _: float) -> None:
+    def _tried(self, lane: int, blank: Pixels, tries: int, found: Sequence[Keypoints] | None, _: float) -> None:
         if found is None:
-            self._try_later(lane, blank)
+            self._try_later(lane, blank, tries=tries)
             return
+        self._lanes[lane].rests = False
         log.info("lane %d of the engine works again", lane)
         self.step(Rested(lane))
 

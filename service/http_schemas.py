@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from model.geometry import MIN_SIZE
 from model.levels import Level
 from service.errors import InvalidParameter
 from service.poses import Box, ModelInfo, Pose, PoseResult
@@ -19,7 +20,7 @@ BOXES_HELP = (
 FLIP_TEST_HELP = "true: also look at the mirrored picture and average; a little more precise, twice the work."
 
 _IMAGE = {"type": "string", "format": "binary"}
-_LENGTH = {"type": "number", "exclusiveMinimum": 0}
+_LENGTH = {"type": "number", "minimum": MIN_SIZE}
 BOX_SCHEMA = {
     "type": "array",
     "prefixItems": [{"type": "number"}, {"type": "number"}, _LENGTH, _LENGTH],

@@ -32,6 +32,7 @@ class Lane:
         self._estimator = estimator
         self._running_since_s: float | None = None
         self.failures = 0  # batches in a row
+        self.rests = False  # said by the engine: it gets no requests until a blank crop goes through it
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         if on_start is not None:
             self._orders.put(on_start)

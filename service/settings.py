@@ -74,7 +74,9 @@ class ServiceSettings(BaseSettings):
     timeout_s: float = Field(default=30.0, gt=0, description="longest that a request may take; later is answered 504")
     body_timeout_s: float = Field(default=30.0, gt=0, description="how long a request's body may take to arrive")
     stalled_after_s: float = Field(
-        default=60.0, gt=0, description="not ready when one run of the network takes longer than this"
+        default=60.0,
+        gt=0,
+        description="not ready when one run of the network, or each of several lanes, takes longer than this",
     )
     drain_timeout_s: float = Field(default=30.0, gt=0, description="how long SIGTERM waits for requests to finish")
     drain_delay_s: float = Field(

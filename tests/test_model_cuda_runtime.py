@@ -49,6 +49,7 @@ def test_sizes_are_powers_of_two_and_the_largest_that_is_asked_for():
     assert pick_buckets(16) == (1, 2, 4, 8, 16)
     assert pick_buckets(20) == (1, 2, 4, 8, 16, 20)
     assert pick_buckets(100) == (1, 2, 4, 8, 16, 32, 64, 100)
+    assert pick_buckets(1024)[-3:] == (256, 512, 1024)
     assert pick_buckets(1) == (1,)
     with pytest.raises(ValueError, match="max_batch is 0; allowed: at least 1"):
         pick_buckets(0)
@@ -187,7 +188,7 @@ def test_a_graph_is_recorded_after_warm_up_on_one_side_stream_and_replayed(monke
         cuda.told.append("run")
         return pixels.sum()
 
-    recorded = CudaGraph(net, torch.ones(2), pool=(0, 7))
+    recorded = CudaGraph(net, torch.ones(2), SimpleNamespace(stream=cuda.Stream("cpu"), pool=(0, 7)))
     warm_up = ["on side", "run", "run", "run", "off"]
     assert cuda.told == [*warm_up, ("record", (0, 7), "side", "thread_local"), "run", "recorded", "synchronize"]
     assert recorded.run() == 2
@@ -199,13 +200,26 @@ def test_where_no_graph_can_be_recorded_the_network_runs_without_and_says_so(mon
         raise RuntimeError("operation not permitted when stream is capturing")
 
     monkeypatch.setattr(cuda_runtime, "CudaGraph", fails)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     net = FromPixels(lively_network(tiny_config()).eval())
     pixels = torch.from_numpy(noise_crops(HW, 2))
-    recorded = record_graph(net, pixels, pool=(0, 0))
+    recorded = record_graph(net, pixels, shared=SimpleNamespace(pool=(0, 0)))
     assert isinstance(recorded, Eager)
     with torch.no_grad():
         assert torch.equal(recorded.run(), net(pixels))
     assert "no CUDA graph for 2 persons, which run more slowly: operation not permitted" in caplog.text
+
+
+def test_more_persons_than_fit_into_memory_are_refused_by_name(monkeypatch):
+    def fails(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cuda_runtime, "CudaGraph", fails)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: None)
+    with pytest.raises(ValueError, match="5 persons at a time do not fit into the memory of cpu; try a smaller --max"):
+        record_graph(None, torch.zeros(5), shared=None)
 
 
 @pytest.mark.parametrize("position", ["relative", "absolute"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import service.engine
-from callers import Faulty, begin, columns_of, play, running
+from callers import Faulty, begin, columns_of, play, running, serving
 from fakes import BrightestPixel, make_engine
 from service.errors import EngineFailed
 
@@ -132,5 +132,62 @@ def test_closing_ends_all_lanes_and_tells_if_one_hangs():
         hangs.gate.set()
         assert engine.close(timeout_s=30)
         assert await asyncio.gather(*callers) == [(1,), (2,)]
+
+    play(scenario)
+
+
+def test_a_lane_that_failed_very_often_is_still_tried_again():
+    async def scenario() -> None:
+        lost, well = broken(), BrightestPixel()
+        with running(lost, others=[well]) as engine:
+            engine._lanes[0].failures = 2000
+            with pytest.raises(EngineFailed):
+                await columns_of(engine, 1)
+            assert engine.resting == 1
+            lost.fails_with = None
+            await settled(lambda: engine.resting == 0)
+
+    play(scenario)
+
+
+def test_a_lane_does_not_rest_for_one_that_hangs():
+    async def scenario() -> None:
+        hangs, fails = Faulty(), broken()
+        with running(hangs, others=[fails], stalled_after_s=0.0) as engine:
+            stuck = await begin(engine, 1)
+            await asyncio.sleep(0.01)
+            for _ in range(3):
+                with pytest.raises(EngineFailed):
+                    await columns_of(engine, 2)
+            assert engine.resting == 0
+            hangs.gate.set()
+            await stuck
+
+    play(scenario)
+
+
+def test_it_is_stalled_when_one_lane_hangs_and_the_others_rest():
+    async def scenario() -> None:
+        hangs, lost = Faulty(), broken()
+        with running(lost, others=[hangs], stalled_after_s=0.05) as engine:
+            with pytest.raises(EngineFailed):
+                await columns_of(engine, 1)
+            assert engine.resting == 1
+            stuck = await begin(engine, 2)
+            await settled(lambda: engine.stalled)
+            lost.fails_with = None
+            await settled(lambda: not engine.stalled)
+            hangs.gate.set()
+            await stuck
+
+    play(scenario)
+
+
+def test_warming_up_tries_the_other_lanes_when_one_fails():
+    async def scenario() -> None:
+        lost, well = broken(), BrightestPixel()
+        async with serving(well, engine=make_engine(lost, others=[well])) as service:
+            assert await service.why_not_ready() is None
+            lost.fails_with = None
 
     play(scenario)

@@ -18,8 +18,9 @@ PICTURES = {"image/jpeg": jpeg(), "image/png": encoded(square()), "image/webp": 
 for kind, picture in PICTURES.items():
     schemathesis.openapi.media_type(kind, st.just(picture) | st.binary(max_size=200))
 
+SEEDS = range(1, 7)
+
 SETTINGS = {
-    "seed": 1,
     "continue-on-failure": True,
     "generation": {"deterministic": True, "max-examples": 80},
     "checks": {
@@ -31,14 +32,10 @@ SETTINGS = {
 }
 
 
-def test_what_the_document_says_holds():
-    service, metrics = make_counted(limits=ImageLimits(max_bytes=10_000))
-    asyncio.run(service.warm_up())
-    schema = schemathesis.openapi.from_asgi(
-        "/openapi.json", make_app(service, metrics), config=schemathesis.Config.from_dict(SETTINGS)
-    )
-    statuses: dict[str, Counter[int]] = {}
-    wrong = []
+def ask(app, seed, statuses, wrong):
+    """Ask what the document allows and forbids; count the answers, and note what it does not say."""
+    config = schemathesis.Config.from_dict({**SETTINGS, "seed": seed})
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config)
     for event in from_schema(schema).execute():
         if isinstance(event, events.NonFatalError | events.FatalError):
             wrong.append(str(event))
@@ -53,6 +50,22 @@ def test_what_the_document_says_holds():
                 for check in checks
                 if check.failure_info is not None
             ]
+
+
+def test_what_the_document_says_holds():
+    service, metrics = make_counted(limits=ImageLimits(max_bytes=10_000))
+    asyncio.run(service.warm_up())
+    app = make_app(service, metrics)
+    statuses: dict[str, Counter[int]] = {}
+    wrong: list[str] = []
+    # Where the one box that serves most requests of a seed is good in form only, all of them are refused. What a seed
+    # draws depends on all code that happens to be imported: the next one is taken until every kind of answer was given.
+    for seed in SEEDS:
+        ask(app, seed, statuses, wrong)
+        if all(counted[200] > 1 for counted in statuses.values()) and all(
+            statuses[f"POST /{path}"][status] for path in ("pose", "dependency") for status in (400, 415, 422)
+        ):
+            break
     assert service.close(30.0)
     assert not wrong, "\n\n".join(wrong)
     asked_for = {"POST /pose", "POST /dependency", "GET /model", "GET /healthz", "GET /readyz", "GET /metrics"}
