@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from model.btranspose import BTranspose
-from model.openvino_runtime import PART, PRECISIONS, keep
+from model.openvino_runtime import PART, PRECISIONS, convert_module, keep
 
 Floats = npt.NDArray[np.float32]
 
@@ -95,25 +92,11 @@ def _put(request: ov.InferRequest, asked: tuple[Floats, threading.Semaphore]) ->
 
 def _converted(core: ov.Core, net: BTranspose, checkpoint_sha256: str, cache_dir: Path | None) -> ov.Model:
     """The network for OpenVINO, from the folder or anew."""
+    crops = torch.zeros(2, 3, *net.config.input_hw)
     if cache_dir is None:
-        return _convert(net)
+        return convert_module(net, crops)
     key = json.dumps([checkpoint_sha256, net.config.to_json(), ov.__version__, torch.__version__], sort_keys=True)
     kept = cache_dir / f"floats-{hashlib.sha256(key.encode()).hexdigest()[:24]}.xml"
     if not kept.exists():
-        keep(_convert(net), kept)
+        keep(convert_module(net, crops), kept)
     return core.read_model(kept)
-
-
-def _convert(net: BTranspose) -> ov.Model:
-    """The module for any number of crops at a time."""
-    crops = torch.zeros(2, 3, *net.config.input_hw)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # sizes of this network become constants of the graph: that is meant
-        traced = torch.jit.trace(net.eval(), crops, check_trace=False)  # type: ignore[no-untyped-call]
-    front_end = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
-    model = front_end.convert(front_end.load(decoder))
-    model.inputs[0].get_node().set_partial_shape(ov.PartialShape([-1, *crops.shape[1:]]))
-    model.inputs[0].get_node().set_element_type(ov.Type.f32)
-    model.validate_nodes_and_infer_types()
-    return model

@@ -29,7 +29,7 @@ import openvino as ov
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.btranspose import BTranspose
 from model.crop import Pixels
@@ -39,6 +39,7 @@ from model.runtime import FromPixels
 log = logging.getLogger(__name__)
 
 PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+INPUTS = {torch.uint8: ov.Type.u8, torch.float32: ov.Type.f32}
 PART = 2  # persons that a stream runs at a time; more are no cheaper
 FORMAT = 1  # of what is kept; raised when this module changes what it makes of a network
 
@@ -162,19 +163,23 @@ def keep(model: ov.Model, kept: Path, *, check: Callable[[Path], object] = lambd
 
 
 def convert(net: BTranspose) -> ov.Model:
-    """The module with its normalisation, for any number of crops at a time.
+    """The network with its normalisation, for any number of crops at a time."""
+    return convert_module(FromPixels(net), torch.zeros(2, *net.config.input_hw, 3, dtype=torch.uint8))
+
+
+def convert_module(module: nn.Module, crops: Tensor) -> ov.Model:
+    """A module for any number of crops at a time, of the type and size of these: uint8 or float32.
 
     The front end is called directly: `openvino.convert_model` brings its own machinery of command lines and statistics.
     """
-    pixels = torch.zeros(2, *net.config.input_hw, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # sizes of this network become constants of the graph: that is meant
-        traced = torch.jit.trace(FromPixels(net).eval(), pixels, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(module.eval(), crops, check_trace=False)  # type: ignore[no-untyped-call]
     front_end = FrontEndManager().load_by_framework("pytorch")
     decoder = TorchScriptPythonDecoder(traced)  # must outlive the conversion
     model = front_end.convert(front_end.load(decoder))
-    model.inputs[0].get_node().set_partial_shape(ov.PartialShape([-1, *pixels.shape[1:]]))
-    model.inputs[0].get_node().set_element_type(ov.Type.u8)
+    model.inputs[0].get_node().set_partial_shape(ov.PartialShape([-1, *crops.shape[1:]]))
+    model.inputs[0].get_node().set_element_type(INPUTS[crops.dtype])
     model.validate_nodes_and_infer_types()
     return model
 
