@@ -54,7 +54,7 @@ def settings(drawn, tmp_path):
 
 class CutOff(Trainer):
     def train_step(self, example):
-        if self.step == 3:
+        if self.learner.step == 3:
             raise KeyboardInterrupt
         return super().train_step(example)
 
@@ -68,7 +68,7 @@ def test_a_step_minimises_the_loss_of_the_settings(settings, monkeypatch, precis
         seen.append((predicted.dtype, value.dtype, options))
         return value
 
-    monkeypatch.setattr("training.trainer.heatmap_loss", watched)
+    monkeypatch.setattr("training.pose_learner.heatmap_loss", watched)
     losses = {}
     for loss, sinkhorn_weight in (("mse", 0.01), ("sinkhorn", 0.01), ("sinkhorn", 1.0)):
         changes = {"loss": loss, "sinkhorn_weight": sinkhorn_weight}

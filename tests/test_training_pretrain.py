@@ -14,9 +14,9 @@ from model.btranspose import Backbone
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.variants import VARIANTS
 from training.dino_checkpoint import load_backbone
-from training.dino_learner import PretrainingDiverged
 from training.dino_settings import PretrainSettings
 from training.dino_trainer import DinoTrainer
+from training.divergence import TrainingDiverged
 from training.views import ViewAugmentation
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
@@ -270,7 +270,7 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(settings, pl
     else:
         student.backbone.reduce.weight.register_hook(lambda gradient: gradient * float("inf"))
     before = {name: p.clone() for name, p in learner.nets.named_parameters()}
-    with pytest.raises(PretrainingDiverged, match=f"the {place} is (nan|inf) at step 0"):
+    with pytest.raises(TrainingDiverged, match=f"the {place} is (nan|inf) at step 0"):
         learner.train_step(example)
     for name, p in learner.nets.named_parameters():
         torch.testing.assert_close(p, before[name], equal_nan=True, rtol=0, atol=0)

@@ -10,10 +10,11 @@ from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.variants import VARIANTS
 from training.augment import Augmentation
 from training.coco import AnnotationError
+from training.divergence import TrainingDiverged
 from training.oks import ScorerMissing
 from training.run_state import load_run, save_run
 from training.settings import TrainSettings
-from training.trainer import Trainer, TrainingDiverged
+from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 
@@ -58,7 +59,7 @@ class WatchedTrainer(Trainer):
         self.stop_at = stop_at
 
     def train_step(self, example):
-        step = self.step
+        step = self.learner.step
         if step == self.stop_at:
             raise KeyboardInterrupt
         self.losses[step] = super().train_step(example)
@@ -72,10 +73,10 @@ class CutOffWhileValidating(Trainer):
         super().__init__(settings)
         self.stop_epoch = epoch
 
-    def _validate(self, epoch, writer):
+    def _validate(self, epoch):
         if epoch == self.stop_epoch:
             raise KeyboardInterrupt
-        return super()._validate(epoch, writer)
+        return super()._validate(epoch)
 
 
 def log_lines(settings):
@@ -166,7 +167,7 @@ def test_a_run_that_goes_on_with_other_settings_says_so(settings, capsys):
 
 def test_the_seed_decides_the_weights(settings):
     def start(seed):
-        return Trainer(dataclasses.replace(settings, seed=seed)).net.state_dict()
+        return Trainer(dataclasses.replace(settings, seed=seed)).learner.net.state_dict()
 
     assert all(torch.equal(weight, start(7)[name]) for name, weight in start(7).items())
     assert not torch.equal(start(7)["backbone.stem.conv.weight"], start(8)["backbone.stem.conv.weight"])
@@ -179,12 +180,12 @@ def first_batch(trainer):
 def test_a_loss_that_is_not_finite_stops_training_before_the_weights_change(settings):
     trainer = Trainer(settings)
     with torch.no_grad():
-        trainer.net.head.heatmaps.bias[0] = float("nan")
-    before = trainer.net.backbone.reduce.weight.clone()
+        trainer.learner.net.head.heatmaps.bias[0] = float("nan")
+    before = trainer.learner.net.backbone.reduce.weight.clone()
     with pytest.raises(TrainingDiverged, match="the loss is nan at step 0"):
         trainer.train_step(first_batch(trainer))
-    assert trainer.step == 0
-    assert torch.equal(trainer.net.backbone.reduce.weight, before)
+    assert trainer.learner.step == 0
+    assert torch.equal(trainer.learner.net.backbone.reduce.weight, before)
 
 
 def test_one_batch_is_learned_by_heart(settings):
@@ -199,7 +200,7 @@ def test_clipping_limits_the_step(settings):
     """Adam does not care about the length of all gradients together, so look at the gradients themselves."""
     trainer = Trainer(dataclasses.replace(settings, clip_norm=1e-4))
     trainer.train_step(first_batch(trainer))
-    norm = torch.stack([p.grad.norm() for p in trainer.net.parameters() if p.grad is not None]).norm()
+    norm = torch.stack([p.grad.norm() for p in trainer.learner.net.parameters() if p.grad is not None]).norm()
     assert norm.item() == pytest.approx(1e-4, rel=1e-3)
 
 
@@ -209,7 +210,7 @@ def test_the_learning_rate_of_a_step_is_that_of_the_schedule(settings):
     rates = []
     for _ in range(6):
         trainer.train_step(batch)
-        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        rates.append(trainer.learner.optimizer.param_groups[0]["lr"])
     assert rates[:3] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3])
     assert rates[3] == pytest.approx(1e-3)
     assert rates[3] > rates[4] > rates[5] > 1e-5
@@ -221,7 +222,7 @@ def test_a_run_starts_from_a_checkpoint_of_another_crop_size(settings, tmp_path)
     trainer = Trainer(dataclasses.replace(settings, init=path))
     expected, _ = load_checkpoint(path, input_hw=TINY_HW)
     for name, weight in expected.state_dict().items():
-        assert torch.equal(trainer.net.state_dict()[name], weight), name
+        assert torch.equal(trainer.learner.net.state_dict()[name], weight), name
     before = trainer.initialised_from
     assert (before["task"], before["input_hw"]) == ("drawn", [128, 96])
     trainer.train_step(first_batch(trainer))
@@ -259,11 +260,11 @@ def test_weights_alone_are_not_a_state(settings):
 def test_a_state_keeps_weights_moments_and_facts(settings, tmp_path):
     one, other = Trainer(settings), Trainer(dataclasses.replace(settings, seed=8))
     one.train_step(first_batch(one))
-    save_run(tmp_path / "state.safetensors", one.net, one.optimizer, {"step": 1})
-    assert load_run(tmp_path / "state.safetensors", other.net, other.optimizer) == {"step": 1}
-    for name, weight in one.net.state_dict().items():
-        assert torch.equal(weight, other.net.state_dict()[name]), name
-    left, right = one.optimizer.state_dict()["state"], other.optimizer.state_dict()["state"]
+    save_run(tmp_path / "state.safetensors", one.learner.net, one.learner.optimizer, {"step": 1})
+    assert load_run(tmp_path / "state.safetensors", other.learner.net, other.learner.optimizer) == {"step": 1}
+    for name, weight in one.learner.net.state_dict().items():
+        assert torch.equal(weight, other.learner.net.state_dict()[name]), name
+    left, right = one.learner.optimizer.state_dict()["state"], other.learner.optimizer.state_dict()["state"]
     assert left.keys() == right.keys()
     for number, moments in left.items():
         assert all(torch.equal(torch.as_tensor(moment), right[number][name]) for name, moment in moments.items())
@@ -305,11 +306,11 @@ def test_augmentation_reaches_the_examples(settings):
 
 def test_a_gradient_that_is_not_finite_stops_training_before_the_weights_change(settings):
     trainer = Trainer(settings)
-    before = {name: weight.clone() for name, weight in trainer.net.named_parameters()}
-    trainer.net.head.heatmaps.weight.register_hook(lambda gradient: gradient * float("nan"))
+    before = {name: weight.clone() for name, weight in trainer.learner.net.named_parameters()}
+    trainer.learner.net.head.heatmaps.weight.register_hook(lambda gradient: gradient * float("nan"))
     with pytest.raises(TrainingDiverged, match="the gradient is nan at step 0"):
         trainer.train_step(first_batch(trainer))
-    assert all(torch.equal(weight, before[name]) for name, weight in trainer.net.named_parameters())
+    assert all(torch.equal(weight, before[name]) for name, weight in trainer.learner.net.named_parameters())
 
 
 @pytest.mark.parametrize("changes", [{"batch_size": 2}, {"seed": 8}])

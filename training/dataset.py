@@ -68,21 +68,37 @@ class PersonViews(Dataset[Example]):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """The batches of one epoch in an order that follows from (seed, epoch); can begin in the middle.
 
-    The last, smaller batch is dropped: batch norm wants batches of one size.
+    The last, smaller batch is dropped: batch norm wants batches of one size. Of several processes (`size`), each takes
+    its part (`rank`) of every batch; all parts have the same length.
     """
 
-    def __init__(self, persons: int, batch_size: int, *, seed: int, epoch: int, first_batch: int = 0) -> None:
+    def __init__(
+        self,
+        persons: int,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        first_batch: int = 0,
+        rank: int = 0,
+        size: int = 1,
+    ) -> None:
         if not 0 < batch_size <= persons:
             raise ValueError(f"batch_size is {batch_size}; allowed: 1 to the number of persons, {persons}")
+        if batch_size % size:
+            raise ValueError(f"batch_size is {batch_size}; allowed: a multiple of the number of processes, {size}")
         self.order = np.random.default_rng((seed, epoch)).permutation(persons)
         self.batch_size = batch_size
         self.epoch = epoch
         self.first_batch = first_batch
+        self.rank = rank
+        self.share = batch_size // size
 
     def __len__(self) -> int:
         return len(self.order) // self.batch_size - self.first_batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in range(self.first_batch, self.first_batch + len(self)):
-            numbers = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            first = batch * self.batch_size + self.rank * self.share
+            numbers = self.order[first : first + self.share]
             yield [(self.epoch, int(number)) for number in numbers]

@@ -1,16 +1,14 @@
 """One step of self-distillation: views in, student and teacher changed, signals out.
 
-Knows nothing of files, epochs' ends or the command line. Ready for several processes: wrap `student` in what averages
-gradients over them, and give the learner an `average` for the centre; nothing else sees a whole batch.
+Knows nothing of files, epochs' ends or the command line. Every process of a run takes the same steps, each on its share
+of the batch; what each has learned is the same after each.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from model.variants import PoseConfig
 from training.dino_data import Example
@@ -19,35 +17,34 @@ from training.dino_network import SelfDistillation
 from training.dino_optimizer import adamw, clip_each, set_rates
 from training.dino_schedule import cosine, ramp
 from training.dino_settings import PretrainSettings
+from training.divergence import check_finite
+from training.draws import seed_draws
 from training.recolour import recolour, standardised
 from training.schedule import learning_rate
+from training.sync_norm import with_synced_norms
 from training.views import GLOBAL_VIEWS
-
-
-class PretrainingDiverged(RuntimeError):
-    """Loss or gradient is no longer a finite number; the last good state is on disk."""
+from training.world import World
 
 
 class DinoLearner:
     """Student, teacher, centre and optimiser, and the number of steps that they have taken.
 
-    The weights follow from `settings.seed`. `average` makes a tensor the mean over all processes.
+    The weights follow from `settings.seed`. Raises ValueError if the batch cannot be shared evenly.
     """
 
     def __init__(
         self,
         settings: PretrainSettings,
         config: PoseConfig,
-        device: torch.device,
+        world: World,
         dtype: torch.dtype,
         *,
         steps_per_epoch: int,
-        average: Callable[[Tensor], Tensor] = lambda mean: mean,
     ) -> None:
         self.settings = settings
-        self.device = device
+        self.world = world
+        self.device = world.device
         self.dtype = dtype
-        self.average = average
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = settings.epochs * steps_per_epoch
         torch.manual_seed(settings.seed)
@@ -59,15 +56,22 @@ class DinoLearner:
             out_dim=settings.out_dim,
             norm_last_layer=settings.norm_last_layer,
         )
-        self.nets = nets.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.nets = nets.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if world.size > 1 and settings.sync_norm:
+            self.nets = with_synced_norms(self.nets, self.device)
         self.student: torch.nn.Module = self.nets.student
+        if world.size > 1:
+            self.student = DistributedDataParallel(self.nets.student)
         self.optimizer = adamw(self.nets.student)
         self.step = 0
 
     def train_step(self, example: Example) -> Signals:
-        """One step on a batch of `PictureViews`. Raises PretrainingDiverged before any parameter changes."""
+        """One step on a batch of `PictureViews`. Raises TrainingDiverged before any parameter changes.
+
+        `example` is this process's share.
+        """
         settings, pictures = self.settings, len(example[0])
-        torch.manual_seed(settings.seed * 1_000_003 + self.step)  # dropout: a function of seed and step
+        seed_draws(settings.seed, self.step, part=self.world.rank)  # of dropout
         views = self._views(example)
         self.nets.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
@@ -79,10 +83,10 @@ class DinoLearner:
         loss = dino_loss(
             logits.reshape(-1, pictures, settings.out_dim), teacher, student_temperature=settings.student_temperature
         )
-        signals = read_signals(loss.detach(), teacher, features)
+        signals = read_signals(loss.detach(), teacher, features, self.world.average)
         self._check(signals.loss, "loss")
         self._descend(loss)
-        center = moved_center(self.nets.center, teacher_logits, settings.center_momentum, self.average)
+        center = moved_center(self.nets.center, teacher_logits, settings.center_momentum, self.world.average)
         self.nets.center.copy_(center)
         self.nets.update_teacher(self.momentum)
         self.step += 1
@@ -114,11 +118,7 @@ class DinoLearner:
         self.optimizer.step()
 
     def _check(self, value: float, name: str) -> None:
-        if not math.isfinite(value):
-            raise PretrainingDiverged(
-                f"the {name} is {value} at step {self.step} (learning rate {self.learning_rate:g}); "
-                "try a lower learning rate, or fp32"
-            )
+        check_finite(value, name, step=self.step, learning_rate=self.learning_rate)
 
     @property
     def learning_rate(self) -> float:

@@ -2,7 +2,8 @@
 
 Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", section 3.1 and algorithm 1; paper
 section 3.2. Pure functions. Knows nothing of networks, optimisers or processes: whoever trains on several devices
-passes an `average` over them to `moved_center`, the one place where their batches meet, and averages gradients outside.
+passes an `average` over them to `moved_center` and `read_signals`, where their batches meet, and averages gradients
+outside.
 Shapes: B pictures, V views of each, the two global ones first; P prototypes.
 """
 
@@ -63,16 +64,18 @@ def moved_center(
 
 
 @torch.no_grad()
-def read_signals(loss: Tensor, teacher: Tensor, features: Tensor) -> Signals:
-    """The signals of a step, with one transfer from the device.
+def read_signals(
+    loss: Tensor, teacher: Tensor, features: Tensor, average: Callable[[Tensor], Tensor] = lambda mean: mean
+) -> Signals:
+    """The signals of a step, with one transfer from the device. `average` as in `moved_center`.
 
     Args:
         loss: scalar. teacher: [2, B, P] distributions. features: [N, C] of the teacher.
     """
     entropy = torch.special.entr(teacher).sum(dim=-1).mean()
-    marginal_entropy = torch.special.entr(teacher.flatten(0, 1).mean(dim=0)).sum()
-    values = torch.stack((loss, entropy, marginal_entropy, loss - entropy, feature_spread(features))).tolist()
-    return Signals(*values)
+    loss, entropy, spread = average(torch.stack((loss, entropy, feature_spread(features))))
+    marginal_entropy = torch.special.entr(average(teacher.flatten(0, 1).mean(dim=0))).sum()
+    return Signals(*torch.stack((loss, entropy, marginal_entropy, loss - entropy, spread)).tolist())
 
 
 def feature_spread(features: Tensor) -> Tensor:

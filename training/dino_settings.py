@@ -54,9 +54,10 @@ class PretrainSettings:
     of the views; the card's crop size is `global_hw`. `learning_rate` is for a batch of 256 and scales with
     `batch_size`; `learning_rate_end` does not. Momentum and weight decay change along a cosine over the run, the
     teacher's temperature in a line over its epochs. `clip_norm` is for each tensor, 0 for none. `frozen_epochs`: the
-    prototypes do not learn during these. `norm_last_layer`: prototypes of length 1. Epochs of warm-up, freezing and
-    temperature may be fractions. `probe`: a folder with a subfolder of images for each class, classified by nearest
-    neighbours every `probe_every` epochs.
+    prototypes do not learn during these. `norm_last_layer`: prototypes of length 1. `batch_size` counts the pictures of
+    all processes; `sync_norm`: batch norms see the views of all of them. Epochs of warm-up, freezing and temperature
+    may be fractions. `probe`: a folder with a subfolder of images for each class, classified by nearest neighbours
+    every `probe_every` epochs.
     """
 
     run_dir: Path
@@ -89,6 +90,7 @@ class PretrainSettings:
     bottleneck_dim: int = 128
     out_dim: int = 1024
     norm_last_layer: bool = True
+    sync_norm: bool = True
     precision: Precision = "auto"
     device: str = "auto"
     workers: int = 1

@@ -6,15 +6,13 @@ seed and the step, so a run that is cut off and resumed takes exactly the steps 
 
 from __future__ import annotations
 
-import json
 import time
+from functools import partial
 from typing import Any
 
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from model.checkpoint import CheckpointError, write_atomically
+from model.checkpoint import CheckpointError
 from model.device import pick_device, pick_dtype
 from model.variants import variant
 from training.dataset import EpochBatches
@@ -26,13 +24,16 @@ from training.dino_loss import Signals
 from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
+from training.epochs import epoch_bar, epoch_loader
+from training.run_folder import RunFolder, check_agreement, short
 from training.run_state import load_run, save_run
+from training.world import World
 
 LOG_EVERY = 10  # steps between two points in TensorBoard
 
 
 class DinoTrainer:
-    """Pre-trains one backbone as `settings` say.
+    """Pre-trains one backbone as `settings` say, together with the other processes of `world`.
 
     Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `dino.safetensors` and
     `dino.json`, the teacher's backbone after the last whole epoch; `log.jsonl`, a line per epoch; TensorBoard events.
@@ -40,10 +41,10 @@ class DinoTrainer:
     Raises ValueError or AnnotationError before the first step if anything does not fit.
     """
 
-    def __init__(self, settings: PretrainSettings) -> None:
+    def __init__(self, settings: PretrainSettings, world: World | None = None) -> None:
         self.settings = settings
-        self.device = pick_device(settings.device)
-        self.dtype = pick_dtype(settings.precision, self.device)
+        self.world = world or World(device=pick_device(settings.device))
+        self.dtype = pick_dtype(settings.precision, self.world.device)
         self.config = variant(
             settings.variant, position=settings.position, input_hw=settings.global_hw, dropout=settings.dropout
         )
@@ -54,55 +55,53 @@ class DinoTrainer:
             )
         self.labelled = find_labelled(settings.probe) if settings.probe else None
         self.steps_per_epoch = len(self.pictures) // settings.batch_size
-        self.learner = DinoLearner(settings, self.config, self.device, self.dtype, steps_per_epoch=self.steps_per_epoch)
-        self.last_path = settings.run_dir / "last.safetensors"
+        self.learner = DinoLearner(settings, self.config, self.world, self.dtype, steps_per_epoch=self.steps_per_epoch)
+        self.folder = RunFolder(settings.run_dir, self.world)
         flat_from = round(settings.warmup_epochs * self.steps_per_epoch) + 2 * WINDOW
         self.alarm = CollapseAlarm(settings.out_dim, flat_from=flat_from)
         self.unread: set[int] = set()
 
     def run(self) -> None:
         """Train to the end, from the run's last state if there is one."""
-        settings = self.settings
-        settings.run_dir.mkdir(parents=True, exist_ok=True)
-        if self.last_path.exists():
+        settings, learner = self.settings, self.learner
+        if self.folder.last_path.exists():
             self._resume()
-        write_atomically(settings.run_dir / "settings.json", (json.dumps(settings.to_json(), indent=2) + "\n").encode())
-        self._describe()
-        with SummaryWriter(settings.run_dir / "tensorboard") as writer:
-            for epoch in range(self.learner.step // self.steps_per_epoch, settings.epochs):
-                row = {"epoch": epoch + 1, **self._train_epoch(epoch, writer)}
-                if self.labelled and ((epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs):
-                    backbone = self.learner.nets.teacher.backbone
-                    row["knn"] = round(probe(backbone, self.labelled, settings.global_hw, self.dtype), 4)
-                    writer.add_scalar("val/knn", row["knn"], self.learner.step)
+        check_agreement(
+            self.world,
+            {"step": learner.step, "pictures": self.pictures.digest(), "settings": settings.to_json()},
+            run_dir=settings.run_dir,
+        )
+        with self.folder.open(settings.to_json()):
+            self._describe()
+            for epoch in range(learner.step // self.steps_per_epoch, settings.epochs):
+                row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+                if (epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs:
+                    row |= self._probe()
                 self._save_teacher(epoch + 1)
                 self.save()
-                with (settings.run_dir / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
-                tqdm.write(" ".join(f"{key} {_short(value)}" for key, value in row.items()))
+                self.folder.log(row)
 
-    def _train_epoch(self, epoch: int, writer: SummaryWriter) -> dict[str, Any]:
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
         """One epoch, or the rest of it after a resume. Returns what is logged of it."""
         learner, settings = self.learner, self.settings
         seen: list[Signals] = []
         alarm: str | None = None
         waited, started = 0.0, time.monotonic()
-        saved = asked = started
+        asked = started
         bar = self._bar(epoch)
         for example in bar:
             waited += time.monotonic() - asked
             self._report_unread(example)
             seen.append(learner.train_step(example))
-            bar.set_postfix({name: _short(value) for name, value in seen[-1]._asdict().items()}, refresh=False)
+            bar.set_postfix({name: short(value) for name, value in seen[-1]._asdict().items()}, refresh=False)
             found = self.alarm.see(learner.step, seen[-1])
             if found and not alarm:  # once an epoch
-                tqdm.write(f"WARNING at step {learner.step}, this looks like a collapse: {found}")
+                self.folder.say(f"WARNING at step {learner.step}, this looks like a collapse: {found}")
             alarm = found or alarm
             if learner.step % LOG_EVERY == 0:
-                self._write_scalars(writer, seen[-1])
-            if learner.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
+                self._write_scalars(seen[-1])
+            if learner.step % self.steps_per_epoch and self.folder.save_is_due(settings.minutes_between_saves):
                 self.save()
-                saved = time.monotonic()
             asked = time.monotonic()
         seconds = max(time.monotonic() - started, 1e-9)
         means = (sum(values) / len(seen) for values in zip(*seen, strict=True))
@@ -111,30 +110,41 @@ class DinoTrainer:
         row["loader_share"] = round(waited / seconds, 4)
         return row | ({"collapse": alarm} if alarm else {})
 
+    def _probe(self) -> dict[str, float]:
+        """Accuracy of nearest neighbours on the labelled pictures, if there are any; in the first process."""
+        if not self.labelled or not self.world.first:
+            return {}
+        teacher = self.learner.nets.teacher.backbone
+        accuracy = round(probe(teacher, self.labelled, self.settings.global_hw, self.dtype), 4)
+        self.folder.scalars({"val/knn": accuracy}, self.learner.step)
+        return {"knn": accuracy}
+
     def _bar(self, epoch: int) -> Any:
         """The examples of an epoch, from the current step on, under a progress bar."""
         first_batch = self.learner.step - epoch * self.steps_per_epoch
-        return tqdm(
+        return epoch_bar(
             self._loader(epoch, first_batch),
-            desc=f"epoch {epoch + 1}/{self.settings.epochs}",
-            unit_scale=self.settings.batch_size,
-            unit="image",
-            total=self.steps_per_epoch,
-            initial=first_batch,
-            dynamic_ncols=True,
-            mininterval=1.0,
+            epoch=epoch,
+            epochs=self.settings.epochs,
+            steps=self.steps_per_epoch,
+            first_step=first_batch,
+            batch_size=self.settings.batch_size,
+            shown=self.world.first,
         )
 
-    def _loader(self, epoch: int, first_batch: int) -> DataLoader[Example]:
+    def _loader(self, epoch: int, first_batch: int) -> Any:
         settings = self.settings
-        return DataLoader(
-            picture_views(settings, self.pictures),
-            batch_sampler=EpochBatches(
-                len(self.pictures), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
-            ),
-            num_workers=settings.workers,
-            pin_memory=self.device.type == "cuda",
+        batches = EpochBatches(
+            len(self.pictures),
+            settings.batch_size,
+            seed=settings.seed,
+            epoch=epoch,
+            first_batch=first_batch,
+            rank=self.world.rank,
+            size=self.world.size,
         )
+        views = picture_views(settings, self.pictures)
+        return epoch_loader(views, batches, workers=settings.workers, world=self.world)
 
     def _report_unread(self, example: Example) -> None:
         """Name each picture that could not be read, the first time that it is met."""
@@ -143,50 +153,51 @@ class DinoTrainer:
             tqdm.write(f"skipped from now on, it cannot be read: {self.pictures.path(number)}")
             self.unread.add(number)
 
-    def _write_scalars(self, writer: SummaryWriter, signals: Signals) -> None:
+    def _write_scalars(self, signals: Signals) -> None:
         learner = self.learner
-        for name, value in signals._asdict().items():
-            writer.add_scalar(f"dino/{name}", value, learner.step)
-        for name in ("learning_rate", "weight_decay", "momentum", "teacher_temperature"):
-            writer.add_scalar(f"dino/{name}", getattr(learner, name), learner.step)
+        values = signals._asdict() | {
+            name: getattr(learner, name)
+            for name in ("learning_rate", "weight_decay", "momentum", "teacher_temperature")
+        }
+        self.folder.scalars({f"dino/{name}": value for name, value in values.items()}, learner.step)
 
     def _save_teacher(self, epochs: int) -> None:
         """The product of the run: what pose training starts from."""
-        training = describe_pretraining(self.settings, self.pictures, epochs=epochs, dtype=self.dtype)
-        path = self.settings.run_dir / "dino.safetensors"
-        save_backbone(path, self.learner.nets.teacher.backbone, self.config, training=training)
+        if self.world.first:
+            training = describe_pretraining(self.settings, self.pictures, epochs=epochs, dtype=self.dtype)
+            path = self.settings.run_dir / "dino.safetensors"
+            save_backbone(path, self.learner.nets.teacher.backbone, self.config, training=training)
 
     def save(self) -> None:
         """Write the state that the run resumes from."""
-        facts = {
-            "step": self.learner.step,
-            "pictures": self.pictures.digest(),
-            "settings": self.settings.to_json(),
-        }
-        save_run(self.last_path, self.learner.nets, self.learner.optimizer, facts)
+        learner = self.learner
+        facts = {"step": learner.step, "pictures": self.pictures.digest(), "settings": self.settings.to_json()}
+        self.folder.save(partial(save_run, net=learner.nets, optimizer=learner.optimizer, facts=facts))
 
     def _resume(self) -> None:
-        facts = load_run(self.last_path, self.learner.nets, self.learner.optimizer)
+        facts = load_run(self.folder.last_path, self.learner.nets, self.learner.optimizer)
         if "pictures" not in facts:
-            raise CheckpointError(f"{self.last_path} is not the state of a pre-training run")
+            raise CheckpointError(f"{self.folder.last_path} is not the state of a pre-training run")
         if facts["pictures"] != self.pictures.digest():
             raise ValueError(
                 f"{self.settings.run_dir} was started with other pictures than are there now; "
                 "allowed: the same ones, or another --run-dir"
             )
         if changed := changed_settings(facts["settings"], self.settings):
-            tqdm.write(f"resumed with other settings than before: {changed}")
+            self.folder.say(f"resumed with other settings than before: {changed}")
         self.learner.step = int(facts["step"])
 
     def _describe(self) -> None:
         settings, step = self.settings, self.learner.step
+        processes = f", {self.world.size} processes" if self.world.size > 1 else ""
         views = f"2 views of {settings.global_hw[0]}x{settings.global_hw[1]}"
         if settings.local_views:
             views += f" and {settings.local_views} of {settings.local_hw[0]}x{settings.local_hw[1]}"
-        tqdm.write(
-            f"{self.config.label} ({self.config.position} positions), {views}, {self.device} "
-            f"{str(self.dtype).removeprefix('torch.')}: {len(self.pictures)} pictures, {self.steps_per_epoch} steps of "
-            f"{settings.batch_size} an epoch, {settings.epochs} epochs; ln(out_dim) is {self.alarm.highest:.3f}"
+        self.folder.say(
+            f"{self.config.label} ({self.config.position} positions), {views}, {self.world.device} "
+            f"{str(self.dtype).removeprefix('torch.')}{processes}: {len(self.pictures)} pictures, "
+            f"{self.steps_per_epoch} steps of {settings.batch_size} an epoch, {settings.epochs} epochs; "
+            f"ln(out_dim) is {self.alarm.highest:.3f}"
             + (f"; resumed at step {step}" if step else "")
         )
 
@@ -202,7 +213,3 @@ def picture_views(settings: PretrainSettings, pictures: Pictures) -> PictureView
         context=settings.context,
         seed=settings.seed,
     )
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

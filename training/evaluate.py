@@ -9,6 +9,10 @@ With a detector's boxes (a COCO detection file: image_id, category_id 1, bbox, s
 
     python -m training.evaluate --checkpoint ... --annotations ... --images ... --detections detections.json
 
+On several devices, each taking its part of the persons:
+
+    torchrun --nproc-per-node 8 -m training.evaluate --checkpoint ... --annotations ... --images ...
+
 A results file that something else made:
 
     python -m training.evaluate --results results.json --annotations person_keypoints_val2017.json
@@ -27,7 +31,6 @@ from typing import Any, get_args
 import torch
 
 from model.checkpoint import read_card, write_atomically, write_card
-from model.device import pick_device
 from model.geometry import MIN_SIZE, clip_box
 from model.loading import load_estimators
 from model.pick_runtime import RUNTIMES
@@ -38,6 +41,7 @@ from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
 from training.provenance import short_name
 from training.settings import Precision
+from training.world import World, joined_world
 
 PERSON_CATEGORY = 1
 
@@ -74,17 +78,18 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
     return persons
 
 
-def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The figures of a checkpoint with their protocol, and its COCO results."""
-    device = pick_device(given.device)
+def evaluate_checkpoint(given: argparse.Namespace, world: World) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of a checkpoint with their protocol, and its COCO results; of several processes, in the first."""
     (estimator,), _ = load_estimators(
-        given.checkpoint, device, precision=given.precision, runtime=given.runtime, cache_dir=given.cache_dir
+        given.checkpoint, world.device, precision=given.precision, runtime=given.runtime, cache_dir=given.cache_dir
     )
     if given.detections:
         persons = detected_boxes(given.detections, given.annotations, given.images)
     else:
         persons = ground_truth_boxes(given.annotations, given.images)
-    results = predict(estimator, persons, flip_test=given.flip_test, batch_size=given.batch_size)
+    results = predict(estimator, persons, flip_test=given.flip_test, batch_size=given.batch_size, world=world)
+    if not world.first:
+        return {}, []
     if given.detections:
         results = suppress_duplicates(results)
     summary = score_results(results, given.annotations) | {
@@ -92,7 +97,7 @@ def evaluate_checkpoint(given: argparse.Namespace) -> tuple[dict[str, Any], list
         "flip_test": given.flip_test,
         **_describe_truth(given.annotations),
         "poses": len(results),
-        "runtime": f"{estimator.runtime.name} {device.type} {estimator.runtime.precision}",
+        "runtime": f"{estimator.runtime.name} {world.device.type} {estimator.runtime.precision}",
     }
     return summary, results
 
@@ -166,13 +171,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for path in filter(None, (given.out, given.save_results)):
             path.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-        summary, results = evaluate_checkpoint(given) if given.checkpoint else evaluate_results(given)
-        _write_outputs(given, summary, results)
+        with joined_world(given.device) as world:
+            _evaluate(given, world)
     except (ValueError, OSError, ScorerMissing) as error:
         print(f"training.evaluate: {error}", file=sys.stderr)
         return 2
-    _print_summary(summary)
     return 0
+
+
+def _evaluate(given: argparse.Namespace, world: World) -> None:
+    """Measure, write what was asked for, and print the figures: all but measuring is the first process's."""
+    if given.checkpoint:
+        summary, results = evaluate_checkpoint(given, world)
+    elif world.first:
+        summary, results = evaluate_results(given)
+    if world.first:
+        _write_outputs(given, summary, results)
+        _print_summary(summary)
 
 
 def _write_outputs(given: argparse.Namespace, summary: dict[str, Any], results: list[dict[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from model.geometry import region_area
 from model.variants import PoseConfig
 from training.coco import Person
 from training.dataset import read_image
+from training.world import World
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,24 @@ def predict(
     flip_test: bool,
     batch_size: int = 32,
     progress: bool = True,
+    world: World | None = None,
 ) -> list[dict[str, Any]]:
     """COCO keypoint results, one for each person and in the same order.
+
+    Of several processes each looks at its part of the persons, and all get all results: no person is seen twice.
 
     Beside the usual fields each has `box_xywh` and `area` (square image pixels of the padded
     region, for OKS-NMS).
     """
+    if world is not None and world.size > 1:
+        part = predict(
+            estimator,
+            world.part(persons),
+            flip_test=flip_test,
+            batch_size=batch_size,
+            progress=progress and world.first,
+        )
+        return [result for results in world.gather(part) for result in results]
     results = []
     crops = crop_each(persons, estimator.config)
     with tqdm(total=len(persons), desc="poses", unit="person", disable=not progress, dynamic_ncols=True) as bar:

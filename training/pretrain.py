@@ -14,6 +14,10 @@ Then train poses from it:
 
     python -m training.train --init runs/dino/dino.safetensors ...
 
+On all GPUs of a machine (docs/clusters.md has several machines):
+
+    torchrun --nproc-per-node gpu --max-restarts 3 -m training.pretrain ...
+
 The same command again continues a run that was cut off, exactly where it was.
 """
 
@@ -27,15 +31,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from model.variants import VARIANTS, Position
+from training.command import run_command
 from training.dino_settings import RECIPES, PretrainSettings
 from training.settings import Precision
 from training.train import parse_input_hw
 from training.views import ViewAugmentation
+from training.world import joined_world
 
 # Flag, default's field, what it means beside its published value.
 RUN_FLAGS = (
     ("--epochs", "published: 300"),
-    ("--batch-size", "published: 1024; the paper: 192"),
+    ("--batch-size", "over all processes; published: 1024; the paper: 192"),
     ("--learning-rate", "for a batch of 256, scaled to this one; published: 5e-4"),
     ("--learning-rate-end", "published: 1e-6"),
     ("--warmup-epochs", "published: 10"),
@@ -96,6 +102,7 @@ def build_parser(recipe: str = "small") -> argparse.ArgumentParser:
     add("--local-view", dest="local_hw", type=parse_input_hw, default=PretrainSettings.local_hw, metavar="HxW")
     add("--local-views", type=int, default=PretrainSettings.local_views, help="published: 8; the paper: 0")
     add("--precision", default=PretrainSettings.precision, choices=get_args(Precision))
+    add("--sync-norm", action=argparse.BooleanOptionalAction, default=True, help="batch norms over all processes")
     add("--device", default=PretrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add("--probe", type=Path, default=None, metavar="DIR", help="classify these by neighbours; a subfolder a class")
     _add_numbers(parser.add_argument_group("training"), RUN_FLAGS)
@@ -144,29 +151,24 @@ def _with_tuples(given: dict[str, Any]) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
+    return run_command("training.pretrain", lambda: _pretrain(argv))
+
+
+def _pretrain(argv: Sequence[str] | None) -> None:
     from training.dino_data import find_pictures
-    from training.dino_learner import PretrainingDiverged
     from training.dino_sheet import write_sheet
     from training.dino_trainer import DinoTrainer, picture_views
 
-    try:
-        settings, sheet = parse_settings(argv)
-        if sheet is not None:
-            write_sheet(picture_views(settings, find_pictures(settings.images, settings.annotations)), sheet)
-            print(f"views of some pictures are in {sheet}")
-            return 0
-        DinoTrainer(settings).run()
-    except (ValueError, OSError) as error:
-        print(f"training.pretrain: {error}", file=sys.stderr)
-        return 2
-    except PretrainingDiverged as error:
-        print(f"training.pretrain: {error}; the last good state is in {settings.run_dir}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("training.pretrain: interrupted; the same command goes on from the last saved state", file=sys.stderr)
-        return 130
-    print(f"the teacher's backbone is {settings.run_dir / 'dino.safetensors'}; start training.train with --init on it")
-    return 0
+    settings, sheet = parse_settings(argv)
+    if sheet is not None:
+        write_sheet(picture_views(settings, find_pictures(settings.images, settings.annotations)), sheet)
+        print(f"views of some pictures are in {sheet}")
+        return
+    with joined_world(settings.device) as world:
+        DinoTrainer(settings, world).run()
+        if world.first:
+            backbone = settings.run_dir / "dino.safetensors"
+            print(f"the teacher's backbone is {backbone}; start training.train with --init on it")
 
 
 if __name__ == "__main__":

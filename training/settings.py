@@ -19,7 +19,10 @@ class TrainSettings:
     """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
 
     `train_sets` and `val_set` are pairs of annotation file and image folder. `learning_rate` falls to
-    `learning_rate_end`; `warmup_epochs` may be a fraction. `clip_norm` 0 means no clipping. `minutes_between_saves` is
+    `learning_rate_end`; `warmup_epochs` may be a fraction. `clip_norm` 0 means no clipping. `batch_size` is the number
+    of images that an optimiser step sees, over all processes; each process takes its share in `accumulate` pieces, one
+    after the other. `sync_norm`: batch norms see the pieces of all processes. `ema_decay` of the moving average of the
+    weights that is validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is
     how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see
     `training.loss.heatmap_loss`; it does nothing in loss `mse`.
     """
@@ -38,6 +41,9 @@ class TrainSettings:
     sinkhorn_weight: float = 0.01
     epochs: int = 230
     batch_size: int = 16
+    accumulate: int = 1
+    sync_norm: bool = True
+    ema_decay: float = 0.0
     learning_rate: float = 1e-4
     learning_rate_end: float = 1e-5
     warmup_epochs: float = 0.0
@@ -53,12 +59,14 @@ class TrainSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "val_every"):
+        for name in ("epochs", "batch_size", "accumulate", "val_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 1")
         for name in ("warmup_epochs", "clip_norm", "workers", "seed", "minutes_between_saves"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 0")
+        if not 0.0 <= self.ema_decay < 1.0:
+            raise ValueError(f"ema_decay is {self.ema_decay}; allowed: 0 (none) up to, but not including, 1")
         if self.loss not in get_args(Loss):
             raise ValueError(f"loss is {self.loss!r}; allowed: {', '.join(get_args(Loss))}")
         if not 0 < self.sinkhorn_weight < math.inf:

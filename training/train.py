@@ -10,6 +10,10 @@ A small run that a laptop finishes:
     python -m training.train --train train.json train --val dev.json dev --run-dir runs/small \
         --input 128x96 --sigma 1.5 --epochs 10 --learning-rate 5e-4 --warmup-epochs 0.5
 
+On all GPUs of a machine (docs/clusters.md has several machines):
+
+    torchrun --nproc-per-node gpu --max-restarts 3 -m training.train ...
+
 The same command again continues a run that was cut off, exactly where it was.
 """
 
@@ -19,13 +23,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
+from training.command import run_command
 from training.loss import Loss
 from training.schedule import Schedule
 from training.settings import Precision, TrainSettings
+from training.world import joined_world
 
 
 def parse_input_hw(text: str) -> tuple[int, int]:
@@ -61,7 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--epochs", type=int, default=TrainSettings.epochs)
-    add("--batch-size", type=int, default=TrainSettings.batch_size)
+    add("--batch-size", type=int, default=TrainSettings.batch_size, help="images of a step, over all processes")
+    add("--accumulate", type=int, default=TrainSettings.accumulate, metavar="N", help="pieces that a batch is taken in")
+    add("--sync-norm", action=argparse.BooleanOptionalAction, default=True, help="batch norms over all processes")
+    add("--ema-decay", type=float, default=TrainSettings.ema_decay, help="of averaged weights, such as 0.999; 0: none")
     add("--learning-rate", type=float, default=TrainSettings.learning_rate, help="peak")
     add("--learning-rate-end", type=float, default=TrainSettings.learning_rate_end)
     add("--warmup-epochs", type=float, default=TrainSettings.warmup_epochs)
@@ -91,29 +100,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
-    from training.trainer import Trainer, TrainingDiverged
-
     given = vars(build_parser().parse_args(argv))
+    return run_command("training.train", lambda: _train(given))
+
+
+def _train(given: dict[str, Any]) -> None:
+    from training.trainer import Trainer
+
     augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
-    try:
-        augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
-        train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
-        settings = TrainSettings(
-            train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given
-        )
-        trainer = Trainer(settings)
+    augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
+    train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
+    settings = TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+    with joined_world(settings.device) as world:
+        trainer = Trainer(settings, world)
         best = trainer.run()
-    except ValueError as error:
-        print(f"training.train: {error}", file=sys.stderr)
-        return 2
-    except TrainingDiverged as error:
-        print(f"training.train: {error}; the last good state is in {settings.run_dir}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("training.train: interrupted; the same command goes on from the last saved state", file=sys.stderr)
-        return 130
-    print(f"best AP on {trainer.val_data.annotations_path.name} (boxes gt, no flip test): {best:.4f}")
-    return 0
+        if world.first:
+            print(f"best AP on {trainer.val_data.annotations_path.name} (boxes gt, no flip test): {best:.4f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""The processes of one run, as `torchrun` starts them: who this one is, and what they say to each other.
+
+Without `torchrun` a run is one process, and everything here does nothing. NCCL carries what lies on CUDA devices, gloo
+the rest. Knows nothing of networks or data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from model.device import pick_device
+
+T = TypeVar("T")
+
+# What torchrun tells each process.
+RANK, SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among `size`: `rank` counts from 0 over all machines; `device` is its own."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and talks."""
+        return self.rank == 0
+
+    def average(self, tensor: Tensor) -> Tensor:
+        """The mean over all processes of a tensor that each has. The same numbers in each."""
+        if self.size == 1:
+            return tensor
+        total = tensor.detach().clone()
+        dist.all_reduce(total)
+        return total / self.size
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, in the order of their ranks. It is pickled."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, value: T) -> T:
+        """The first process's value, in each."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def part(self, items: Sequence[T]) -> Sequence[T]:
+        """This process's share of a list: each item belongs to exactly one process, neighbours stay together."""
+        first, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return items[first:end]
+
+
+@contextmanager
+def joined_world(device: str) -> Iterator[World]:
+    """The world of this command, on the device that was asked for; left again at the end.
+
+    Under `torchrun`, `auto` and `cuda` mean the CUDA device with the process's number on its machine. Raises ValueError
+    for a device that is not there, or that several processes would share.
+    """
+    size = int(os.environ.get(SIZE, "1"))
+    if size == 1:
+        yield World(device=pick_device(device))
+        return
+    own = _device_of(device, int(os.environ[LOCAL_RANK]))
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
+    try:
+        yield World(device=own, rank=int(os.environ[RANK]), size=size)
+    finally:
+        dist.destroy_process_group()
+
+
+def _device_of(device: str, local_rank: int) -> torch.device:
+    asked = pick_device(device)
+    if asked.type == "cpu":
+        return asked
+    if ":" in device:
+        raise ValueError(f"device is {device!r}; allowed for several processes: auto, cpu, cuda")
+    return pick_device(f"cuda:{local_rank}")
