@@ -197,8 +197,7 @@ class DinoTrainer:
             f"{self.config.label} ({self.config.position} positions), {views}, {self.world.device} "
             f"{str(self.dtype).removeprefix('torch.')}{processes}: {len(self.pictures)} pictures, "
             f"{self.steps_per_epoch} steps of {settings.batch_size} an epoch, {settings.epochs} epochs; "
-            f"ln(out_dim) is {self.alarm.highest:.3f}"
-            + (f"; resumed at step {step}" if step else "")
+            f"ln(out_dim) is {self.alarm.highest:.3f}" + (f"; resumed at step {step}" if step else "")
         )
 
 
