@@ -146,11 +146,11 @@ def test_one_process_takes_a_batch_in_pieces(folders, tmp_path):
     assert_alike(gradients_and_statistics(found), gradients_and_statistics(expected), tolerance=1e-5)
 
 
-def test_norms_that_are_not_synced_see_their_own_share_only(both):
-    name = "apart/net.backbone.stem.norm.running_mean"
-    assert not torch.equal(both[0][1][name], both[1][1][name])
-    assert torch.equal(both[0][1]["step/net.backbone.stem.norm.running_mean"],
-                       both[1][1]["step/net.backbone.stem.norm.running_mean"])  # fmt: skip
+def test_norms_that_are_not_synced_see_their_own_share_until_they_agree(both):
+    (first, _), (second, _) = both
+    assert first["step/statistics"] == second["step/statistics"]
+    assert first["apart/statistics"] != second["apart/statistics"]
+    assert first["apart/agreed"] == second["apart/agreed"] == first["apart/statistics"]
 
 
 def test_a_number_that_is_none_in_one_process_stops_all(both):

@@ -134,7 +134,10 @@ class Work:
     def poses_step(self, name: str, **changes: Any) -> None:
         trainer = Trainer(pose_settings(self.poses, self.out / name, **changes), self.world)
         self.facts[f"{name}/loss"] = trainer.train_step(next(iter(trainer._loader(0, 0))))
-        self.keep(name, learned(trainer.learner.net))
+        self.keep(name, {key: tensor.clone() for key, tensor in learned(trainer.learner.net).items()})
+        self.facts[f"{name}/statistics"] = trainer.learner.net.backbone.stem.norm.running_mean.tolist()
+        trainer.learner.agree_on_statistics()
+        self.facts[f"{name}/agreed"] = trainer.learner.net.backbone.stem.norm.running_mean.tolist()
         if trainer.learner.average:
             self.keep(f"{name}/average", trainer.learner.average.net.state_dict())
 

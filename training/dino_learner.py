@@ -61,7 +61,7 @@ class DinoLearner:
             self.nets = with_synced_norms(self.nets, self.device)
         self.student: torch.nn.Module = self.nets.student
         if world.size > 1:
-            self.student = DistributedDataParallel(self.nets.student)
+            self.student = DistributedDataParallel(self.nets.student, broadcast_buffers=not settings.sync_norm)
         self.optimizer = adamw(self.nets.student)
         self.step = 0
 

@@ -52,7 +52,9 @@ class PoseLearner:
         self.average = WeightAverage(self.net, settings.ema_decay) if settings.ema_decay else None
         if world.size > 1 and settings.sync_norm:
             self.net = with_synced_norms(self.net, world.device)
-        self.parallel: nn.Module = DistributedDataParallel(self.net) if world.size > 1 else self.net
+        self.parallel: nn.Module = self.net
+        if world.size > 1:
+            self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
         self.gradient_norm = 0.0
         self.step = 0
@@ -61,6 +63,12 @@ class PoseLearner:
     def best_net(self) -> BTranspose:
         """What is validated and kept: the averaged weights where there are any."""
         return self.average.net if self.average else self.net
+
+    def agree_on_statistics(self) -> None:
+        """Where batch norms see only their own process's images, the first one's statistics count for all."""
+        if not self.settings.sync_norm:
+            self.world.copy_from_first(self.net.buffers())
+            self.world.copy_from_first(self.best_net.buffers())
 
     @property
     def learning_rate(self) -> float:

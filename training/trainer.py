@@ -159,6 +159,7 @@ class Trainer:
             self._keep(epoch)
             return {}
         persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
+        self.learner.agree_on_statistics()
         estimator = PoseEstimator(self.learner.best_net, self.world.device, self.dtype)
         results = predict(estimator, persons, flip_test=False, world=self.world)
         metrics = self.world.share(
