@@ -10,19 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drawings import TINY_HW, draw_coco, tiny_config
-from model.variants import VARIANTS
+from drawings import draw_coco
+from tiny_runs import CutOffTrainer, tiny_pose_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.loss import heatmap_loss
-from training.settings import TrainSettings
 from training.train import build_parser, main
 from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
-
-
-@pytest.fixture
-def tiny_variant(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
 
 
 @pytest.fixture(scope="module")
@@ -33,30 +27,16 @@ def drawn(tmp_path_factory):
 @pytest.fixture
 def settings(drawn, tmp_path):
     """8 persons in batches of 4: 2 steps an epoch."""
-    return TrainSettings(
-        run_dir=tmp_path / "run",
-        train_sets=(drawn,),
-        val_set=drawn,
-        variant="tiny",
-        input_hw=TINY_HW,
-        heatmap_sigma=1.5,
+    return tiny_pose_settings(
+        drawn,
+        tmp_path / "run",
         dropout=0.0,
         loss="sinkhorn",
         epochs=3,
-        batch_size=4,
         learning_rate=3e-3,
+        warmup_epochs=0.0,
         minutes_between_saves=0.0,
-        precision="fp32",
-        device="cpu",
-        workers=0,
     )
-
-
-class CutOff(Trainer):
-    def train_step(self, example):
-        if self.learner.step == 3:
-            raise KeyboardInterrupt
-        return super().train_step(example)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -90,7 +70,7 @@ def test_one_batch_is_learned_by_heart(settings):
 def test_a_run_that_was_cut_off_takes_exactly_the_steps_it_would_have_taken(settings, tmp_path):
     Trainer(dataclasses.replace(settings, run_dir=tmp_path / "whole")).run()
     with pytest.raises(KeyboardInterrupt):
-        CutOff(settings).run()
+        CutOffTrainer(settings, stop_at=3).run()
     Trainer(settings).run()
     got, expected = (load_file(folder / "last.safetensors") for folder in (settings.run_dir, tmp_path / "whole"))
     assert got.keys() == expected.keys()

@@ -9,22 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drawings import draw_coco, noise_photograph, tiny_config
+from drawings import draw_coco, noise_photograph
 from model.btranspose import Backbone
 from model.checkpoint import CheckpointError, load_checkpoint
-from model.variants import VARIANTS
+from tiny_runs import tiny_dino_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.dino_checkpoint import load_backbone
-from training.dino_settings import PretrainSettings
 from training.dino_trainer import DinoTrainer
 from training.divergence import TrainingDiverged
 from training.views import ViewAugmentation
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
-
-
-@pytest.fixture
-def tiny_variant(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +36,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def settings(folder, tmp_path):
     """13 pictures in batches of 4: 3 steps an epoch."""
-    return PretrainSettings(
-        run_dir=tmp_path / "run",
-        images=(folder,),
-        variant="tiny",
-        global_hw=(64, 48),
-        local_hw=(32, 24),
-        epochs=2,
-        batch_size=4,
-        learning_rate=0.1,
-        warmup_epochs=0.5,
-        hidden_dim=24,
-        bottleneck_dim=8,
-        out_dim=16,
-        precision="fp32",
-        device="cpu",
-        workers=0,
-        seed=7,
-    )
+    return tiny_dino_settings(folder, tmp_path / "run")
 
 
 def cut_off(trainer, step):

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 import two_processes as two
 from drawings import draw_coco, lively_network, noise_photograph, tiny_config
 from model.estimator import PoseEstimator
-from model.variants import VARIANTS
+from tiny_runs import tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.coco import read_persons
 from training.dino_trainer import DinoTrainer
 from training.predict import BoxedPerson, predict
 from training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("tiny_variant")
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,11 +51,6 @@ def both(folders):
     assert run.returncode == 0, run.stderr[-4000:]
     out = folders[0]
     return [(json.loads((out / f"{n}.json").read_text()), load_file(out / f"{n}.safetensors")) for n in range(2)]
-
-
-@pytest.fixture(autouse=True)
-def tiny_variant(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
 
 
 def part(tensors, name):

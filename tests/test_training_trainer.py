@@ -8,20 +8,15 @@ from safetensors.torch import load_file
 from drawings import TINY_HW, draw_coco, lively_network, tiny_config
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.variants import VARIANTS
+from tiny_runs import tiny_pose_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.augment import Augmentation
 from training.coco import AnnotationError
 from training.divergence import TrainingDiverged
 from training.oks import ScorerMissing
 from training.run_state import load_run, save_run
-from training.settings import TrainSettings
 from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
-
-
-@pytest.fixture
-def tiny_variant(monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +27,7 @@ def drawn(tmp_path_factory):
 @pytest.fixture
 def settings(drawn, tmp_path):
     """12 persons in batches of 4: 3 steps an epoch."""
-    return TrainSettings(
-        run_dir=tmp_path / "run",
-        train_sets=(drawn,),
-        val_set=drawn,
-        variant="tiny",
-        input_hw=TINY_HW,
-        heatmap_sigma=1.5,
-        epochs=2,
-        batch_size=4,
-        learning_rate=1e-3,
-        warmup_epochs=0.5,
-        precision="fp32",
-        device="cpu",
-        workers=0,
-        seed=7,
-    )
+    return tiny_pose_settings(drawn, tmp_path / "run")
 
 
 class WatchedTrainer(Trainer):

@@ -11,8 +11,8 @@ from drawings import TINY_HW, draw_coco, lively_network, tiny_config
 from model.btranspose import BTranspose
 from model.checkpoint import CheckpointError, save_checkpoint
 from model.variants import VARIANTS
+from tiny_runs import tiny_pose_settings
 from training.dino_checkpoint import save_backbone
-from training.settings import TrainSettings
 from training.train import main
 from training.trainer import Trainer
 from training.transfer import initialise
@@ -107,20 +107,7 @@ def test_a_pose_checkpoint_is_loaded_with_its_head(tmp_path):
 def test_pose_training_starts_from_a_backbone_and_its_card_says_so(backbone_path, tmp_path, monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
     drawn = draw_coco(tmp_path / "coco", persons=8)
-    settings = TrainSettings(
-        run_dir=tmp_path / "run",
-        train_sets=(drawn,),
-        val_set=drawn,
-        variant="tiny",
-        input_hw=TINY_HW,
-        heatmap_sigma=1.5,
-        epochs=1,
-        batch_size=4,
-        precision="fp32",
-        device="cpu",
-        workers=0,
-        init=backbone_path,
-    )
+    settings = tiny_pose_settings(drawn, tmp_path / "run", epochs=1, init=backbone_path)
     trainer = Trainer(settings)
     assert trainer.initialised_from["task"] == "drawn"
     trainer.run()

@@ -6,33 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from drawings import TINY_HW, draw_coco, lively_network, tiny_config
+from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import load_checkpoint
-from model.variants import VARIANTS
-from training.settings import TrainSettings
+from tiny_runs import CutOffTrainer, tiny_pose_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.trainer import Trainer
 from training.weight_average import WeightAverage
 
+pytestmark = pytest.mark.usefixtures("tiny_variant")
+
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config())
+def settings(tmp_path):
     drawn = draw_coco(tmp_path / "coco", persons=8)
-    return TrainSettings(
-        run_dir=tmp_path / "run",
-        train_sets=(drawn,),
-        val_set=drawn,
-        variant="tiny",
-        input_hw=TINY_HW,
-        heatmap_sigma=1.5,
-        epochs=2,
-        batch_size=4,
-        learning_rate=3e-3,
-        ema_decay=0.9,
-        precision="fp32",
-        device="cpu",
-        workers=0,
-    )
+    return tiny_pose_settings(drawn, tmp_path / "run", learning_rate=3e-3, ema_decay=0.9)
 
 
 def test_the_average_is_that_of_its_formula():
@@ -71,14 +57,8 @@ def test_a_resumed_run_ends_with_the_average_of_a_whole_one(settings, tmp_path):
     settings = dataclasses.replace(settings, minutes_between_saves=0.0)
     Trainer(dataclasses.replace(settings, run_dir=tmp_path / "whole")).run()
 
-    class CutOff(Trainer):
-        def train_step(self, example):
-            if self.learner.step == 3:
-                raise KeyboardInterrupt
-            return super().train_step(example)
-
     with pytest.raises(KeyboardInterrupt):
-        CutOff(settings).run()
+        CutOffTrainer(settings, stop_at=3).run()
     Trainer(settings).run()
     got, expected = (load_file(folder / "last.safetensors") for folder in (settings.run_dir, tmp_path / "whole"))
     assert got.keys() == expected.keys()

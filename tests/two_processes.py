@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from drawings import TINY_HW, lively_network, tiny_config
+from drawings import lively_network, tiny_config
 from model.estimator import PoseEstimator
 from model.variants import VARIANTS
+from tiny_runs import tiny_dino_settings, tiny_pose_settings
 from training.coco import read_persons
 from training.dino_settings import PretrainSettings
 from training.dino_trainer import DinoTrainer
@@ -35,33 +36,14 @@ PIECES = 2
 
 def pose_settings(poses: Path, run_dir: Path, **changes: Any) -> TrainSettings:
     """One step of 8 persons."""
-    data = poses / "annotations.json", poses / "images"
-    fields: dict[str, Any] = {"variant": "tiny", "input_hw": TINY_HW, "heatmap_sigma": 1.5, "dropout": 0.0}
-    fields |= {"epochs": 1, "batch_size": BATCH, "precision": "fp32", "device": "cpu", "workers": 0, "seed": 3}
-    return TrainSettings(run_dir=run_dir, train_sets=(data,), val_set=data, **(fields | changes))
+    fields = {"dropout": 0.0, "epochs": 1, "batch_size": BATCH}
+    return tiny_pose_settings((poses / "annotations.json", poses / "images"), run_dir, **(fields | changes))
 
 
 def dino_settings(pictures: Path, run_dir: Path) -> PretrainSettings:
-    """One step of 8 pictures; warm enough for weights to move."""
-    return PretrainSettings(
-        run_dir=run_dir,
-        images=(pictures,),
-        variant="tiny",
-        dropout=0.0,
-        global_hw=(64, 48),
-        local_hw=(32, 24),
-        epochs=1,
-        batch_size=BATCH,
-        learning_rate=0.1,
-        warmup_epochs=0.0,
-        frozen_epochs=0.0,
-        hidden_dim=24,
-        bottleneck_dim=8,
-        out_dim=16,
-        precision="fp32",
-        device="cpu",
-        workers=0,
-        seed=3,
+    """One step of 8 pictures, in which the prototypes learn, too."""
+    return tiny_dino_settings(
+        pictures, run_dir, dropout=0.0, epochs=1, batch_size=BATCH, warmup_epochs=0.0, frozen_epochs=0.0
     )
 
 
