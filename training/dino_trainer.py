@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -26,6 +26,7 @@ from training.dino_loss import Signals
 from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
+from training.loading import EpochLoader
 from training.run_state import load_run, save_run
 
 LOG_EVERY = 10  # steps between two points in TensorBoard
@@ -55,6 +56,13 @@ class DinoTrainer:
         self.labelled = find_labelled(settings.probe) if settings.probe else None
         self.steps_per_epoch = len(self.pictures) // settings.batch_size
         self.learner = DinoLearner(settings, self.config, self.device, self.dtype, steps_per_epoch=self.steps_per_epoch)
+        self.loader = EpochLoader(
+            picture_views(settings, self.pictures),
+            self._batches,
+            epochs=settings.epochs,
+            workers=settings.workers,
+            device=self.device,
+        )
         self.last_path = settings.run_dir / "last.safetensors"
         flat_from = round(settings.warmup_epochs * self.steps_per_epoch) + 2 * WINDOW
         self.alarm = CollapseAlarm(settings.out_dim, flat_from=flat_from)
@@ -125,15 +133,13 @@ class DinoTrainer:
             mininterval=1.0,
         )
 
-    def _loader(self, epoch: int, first_batch: int) -> DataLoader[Example]:
+    def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
+        return self.loader.epoch(epoch, first_batch)
+
+    def _batches(self, epoch: int, first_batch: int) -> EpochBatches:
         settings = self.settings
-        return DataLoader(
-            picture_views(settings, self.pictures),
-            batch_sampler=EpochBatches(
-                len(self.pictures), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
-            ),
-            num_workers=settings.workers,
-            pin_memory=self.device.type == "cuda",
+        return EpochBatches(
+            len(self.pictures), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
         )
 
     def _report_unread(self, example: Example) -> None:

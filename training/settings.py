@@ -21,7 +21,8 @@ class TrainSettings:
     `train_sets` and `val_set` are pairs of annotation file and image folder. `learning_rate` falls to
     `learning_rate_end`; `warmup_epochs` may be a fraction. `clip_norm` 0 means no clipping. `minutes_between_saves` is
     how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see
-    `training.loss.heatmap_loss`; it does nothing in loss `mse`.
+    `training.loss.heatmap_loss`; it does nothing in loss `mse`. `photograph_cache`: a folder where decoded photographs
+    are kept, up to `cache_gib`; they change nothing but speed.
     """
 
     run_dir: Path
@@ -50,6 +51,8 @@ class TrainSettings:
     init: Path | None = None
     val_every: int = 1
     minutes_between_saves: float = 5.0
+    photograph_cache: Path | None = None
+    cache_gib: float = 16.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -65,6 +68,8 @@ class TrainSettings:
             raise ValueError(
                 f"sinkhorn_weight is {self.sinkhorn_weight}; allowed: finite and above 0 (loss mse is the one without)"
             )
+        if not self.cache_gib > 0:
+            raise ValueError(f"cache_gib is {self.cache_gib}; allowed: above 0")
         if not self.train_sets:
             raise ValueError("train_sets is empty; allowed: at least one annotation file and image folder")
         if not 0 < self.learning_rate_end <= self.learning_rate:

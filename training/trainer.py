@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -23,10 +23,12 @@ from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.heatmap import encode_heatmaps, target_weights
 from model.variants import variant
-from training.coco import KeypointData, read_persons
-from training.dataset import EpochBatches, Example, PersonViews
+from training.coco import KeypointData, Person, read_persons
+from training.dataset import EpochBatches, Example, PersonViews, read_image
+from training.loading import EpochLoader
 from training.loss import heatmap_loss
 from training.oks import ScorerMissing, score_results
+from training.photograph_cache import GIB, PhotographCache
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
 from training.run_state import load_run, save_run
@@ -75,6 +77,13 @@ class Trainer:
         self.net = net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
         self.steps_per_epoch = len(EpochBatches(len(self.persons), settings.batch_size, seed=settings.seed, epoch=0))
+        self.loader = EpochLoader(
+            person_views(settings, self.persons),
+            self._batches,
+            epochs=settings.epochs,
+            workers=settings.workers,
+            device=self.device,
+        )
         self.step = 0
         self.best_ap = -1.0  # what pycocotools says when there is nothing to measure
 
@@ -167,15 +176,13 @@ class Trainer:
         self.step += 1
         return value
 
-    def _loader(self, epoch: int, first_batch: int) -> DataLoader[Example]:
+    def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
+        return self.loader.epoch(epoch, first_batch)
+
+    def _batches(self, epoch: int, first_batch: int) -> EpochBatches:
         settings = self.settings
-        return DataLoader(
-            PersonViews(self.persons, self.config.input_hw, settings.augmentation, seed=settings.seed),
-            batch_sampler=EpochBatches(
-                len(self.persons), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
-            ),
-            num_workers=settings.workers,
-            pin_memory=self.device.type == "cuda",
+        return EpochBatches(
+            len(self.persons), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
         )
 
     def _validate(self, epoch: int, writer: SummaryWriter) -> dict[str, float]:
@@ -245,6 +252,14 @@ class Trainer:
             f"{len(self.persons)} persons, {self.steps_per_epoch} steps of {settings.batch_size} an epoch, "
             f"{settings.epochs} epochs" + (f"; resumed at step {self.step}" if self.step else "")
         )
+
+
+def person_views(settings: TrainSettings, persons: Sequence[Person]) -> PersonViews:
+    """The views that a run of these settings sees."""
+    read = read_image
+    if settings.photograph_cache is not None:
+        read = PhotographCache(settings.photograph_cache, round(settings.cache_gib * GIB), read_image).read
+    return PersonViews(persons, settings.input_hw, settings.augmentation, seed=settings.seed, read=read)
 
 
 def _can_score(data: KeypointData) -> bool:
