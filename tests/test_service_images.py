@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 
 import numpy as np
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pictures import SIZE, SQUARE, encoded, huge_png, jpeg, square, with_orientation
-from service import images
 from service.errors import NotAnImage, PoseServiceError, TooLarge
 from service.images import ImageLimits, decode_image
 
@@ -162,25 +160,3 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(data):
         said = ""
     assert (pixels.ndim, pixels.dtype) == (3, np.uint8)
     assert "0x" not in said
-
-
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-@pytest.mark.parametrize("size", [(1, 1), (17, 9), (64, 48), (127, 65)])
-@pytest.mark.parametrize(
-    "options", [{}, {"quality": 5}, {"quality": 100}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}]
-)
-def test_a_plain_jpeg_has_the_very_pixels_that_pillow_gives(mode, size, options):
-    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    data = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
-    with Image.open(io.BytesIO(data)) as image:
-        expected = np.asarray(image.convert("RGB"))
-    assert np.array_equal(decode_image(data, ImageLimits()), expected)
-
-
-def test_a_jpeg_that_only_pillow_forgives_is_still_read(monkeypatch):
-    def strict(*_: object) -> None:
-        raise ValueError("Corrupt JPEG data: 3 extraneous bytes before marker 0xd9")
-
-    expected = decode_image(jpeg(), ImageLimits())
-    monkeypatch.setattr(images.simplejpeg, "decode_jpeg", strict)
-    assert np.array_equal(decode_image(jpeg(), ImageLimits()), expected)

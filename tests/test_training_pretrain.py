@@ -14,7 +14,7 @@ from model.btranspose import Backbone
 from model.checkpoint import CheckpointError, load_checkpoint
 from tiny_runs import tiny_dino_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.dino_checkpoint import load_backbone
-from training.dino_trainer import DinoTrainer
+from training.dino_trainer import DinoTrainer, picture_views
 from training.divergence import TrainingDiverged
 from training.views import ViewAugmentation
 
@@ -153,7 +153,7 @@ def test_the_loss_falls_because_pictures_are_told_apart(settings):
     """The same views of eight pictures, over and over. A quick centre: eight pictures are few."""
     calm = {"epochs": 1000, "warmup_epochs": 0, "frozen_epochs": 0, "momentum": 0.95, "center_momentum": 0.5}
     trainer = DinoTrainer(dataclasses.replace(settings, batch_size=8, learning_rate=0.03, **calm))
-    views = trainer._loader(0, 0).dataset
+    views = picture_views(trainer.settings, trainer.pictures)
     example = [torch.stack(parts) for parts in zip(*(views[0, number] for number in range(8)), strict=True)]
     seen = [trainer.learner.train_step(example) for _ in range(48)]
     assert max(signals.loss for signals in seen) > math.log(16)

@@ -27,6 +27,7 @@ GOOD = TrainSettings(
         ("minutes_between_saves", -1.0, "minutes_between_saves is -1.0; allowed: at least 0"),
         ("train_sets", (), "train_sets is empty"),
         ("learning_rate_end", 0.0, "learning_rate_end is 0.0; allowed: above 0, at most 0.0001"),
+        ("cache_gib", 0.0, "cache_gib is 0.0; allowed: above 0"),
         ("learning_rate_end", 1.0, "learning_rate_end is 1.0; allowed: above 0, at most 0.0001"),
     ],
 )

@@ -115,6 +115,15 @@ def test_a_run_that_was_cut_off_takes_exactly_the_steps_it_would_have_taken(
         assert all(torch.equal(tensor, expected[key]) for key, tensor in got.items())
 
 
+def test_loader_processes_and_a_cache_change_nothing(settings, tmp_path):
+    plain = WatchedTrainer(dataclasses.replace(settings, run_dir=tmp_path / "plain"))
+    plain.run()
+    cached = WatchedTrainer(dataclasses.replace(settings, workers=2, photograph_cache=tmp_path / "kept"))
+    cached.run()
+    assert cached.losses == plain.losses
+    assert len(list((tmp_path / "kept").glob("*.rgb"))) == 6  # two persons a photograph
+
+
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_a_run_that_was_cut_off_while_validating_validates_again(settings, epoch):
     settings = dataclasses.replace(settings, minutes_between_saves=0.0)

@@ -6,16 +6,16 @@ processes, sees exactly the same pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from model.crop import Pixels, warp_crop
+from model.photograph import decode_photograph
 from training.augment import Augmentation, random_view
 from training.coco import AnnotationError, Person
 
@@ -23,31 +23,43 @@ Example = tuple[Tensor, Tensor, Tensor]
 
 
 def read_image(path: Path) -> Pixels:
-    """An upright photograph [H, W, 3] uint8 RGB. Raises AnnotationError for a missing or broken file."""
+    """An upright photograph [H, W, 3] uint8 RGB, the pixels that serving sees (`model.photograph`).
+
+    Raises AnnotationError for a file that is missing, broken or cut off.
+    """
     try:
-        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
+        return decode_photograph(path.read_bytes())
     except OSError as error:
-        raise AnnotationError(f"cannot read {path}: {error.strerror}") from error
-    except cv2.error:
-        image = None
-    if image is None:
-        raise AnnotationError(f"{path} is not a photograph that OpenCV can read")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if error.errno is not None:
+            raise AnnotationError(f"cannot read {path}: {error.strerror}") from error
+        raise AnnotationError(f"{path} is not a photograph that can be read") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they meet
+        raise AnnotationError(f"{path} is not a photograph that can be read") from error
 
 
 class PersonViews(Dataset[Example]):
     """Random views of persons, indexed by (epoch, person).
 
-    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool.
+    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool. `read` gives the
+    photograph in a file, as `read_image`, which it may remember.
     """
 
     def __init__(
-        self, persons: Sequence[Person], input_hw: tuple[int, int], augmentation: Augmentation, *, seed: int
+        self,
+        persons: Sequence[Person],
+        input_hw: tuple[int, int],
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        read: Callable[[Path], Pixels] = read_image,
     ) -> None:
         self.persons = persons
         self.input_hw = input_hw
         self.augmentation = augmentation
         self.seed = seed
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -57,7 +69,7 @@ class PersonViews(Dataset[Example]):
         person = self.persons[number]
         rng = np.random.default_rng((self.seed, epoch, number + 1))  # + 1: not the stream of the order
         view = random_view(person.box_xywh, person.points_image, person.labelled, self.input_hw, self.augmentation, rng)
-        pixels = warp_crop(read_image(person.image_path), view.image_to_crop, self.input_hw)
+        pixels = warp_crop(self.read(person.image_path), view.image_to_crop, self.input_hw)
         return (
             torch.from_numpy(pixels),
             torch.from_numpy(view.points(person.points_image)).float(),

@@ -7,6 +7,7 @@ seed and the step, so a run that is cut off and resumed takes exactly the steps 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,8 @@ from training.dino_loss import Signals
 from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
-from training.epochs import epoch_bar, epoch_loader
-from training.run_folder import RunFolder, check_agreement, short
+from training.loading import EpochLoader
+from training.run_folder import RunFolder, check_agreement, epoch_bar, short
 from training.run_state import load_run, save_run
 from training.world import World
 
@@ -56,6 +57,13 @@ class DinoTrainer:
         self.labelled = find_labelled(settings.probe) if settings.probe else None
         self.steps_per_epoch = len(self.pictures) // settings.batch_size
         self.learner = DinoLearner(settings, self.config, self.world, self.dtype, steps_per_epoch=self.steps_per_epoch)
+        self.loader = EpochLoader(
+            picture_views(settings, self.pictures),
+            self._batches,
+            epochs=settings.epochs,
+            workers=settings.workers,
+            device=self.world.device,
+        )
         self.folder = RunFolder(settings.run_dir, self.world)
         flat_from = round(settings.warmup_epochs * self.steps_per_epoch) + 2 * WINDOW
         self.alarm = CollapseAlarm(settings.out_dim, flat_from=flat_from)
@@ -132,9 +140,12 @@ class DinoTrainer:
             shown=self.world.first,
         )
 
-    def _loader(self, epoch: int, first_batch: int) -> Any:
+    def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
+        return self.loader.epoch(epoch, first_batch)
+
+    def _batches(self, epoch: int, first_batch: int) -> EpochBatches:
         settings = self.settings
-        batches = EpochBatches(
+        return EpochBatches(
             len(self.pictures),
             settings.batch_size,
             seed=settings.seed,
@@ -143,8 +154,6 @@ class DinoTrainer:
             rank=self.world.rank,
             size=self.world.size,
         )
-        views = picture_views(settings, self.pictures)
-        return epoch_loader(views, batches, workers=settings.workers, world=self.world)
 
     def _report_unread(self, example: Example) -> None:
         """Name each picture that could not be read, the first time that it is met."""

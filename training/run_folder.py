@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,6 +75,23 @@ class RunFolder:
     def save_is_due(self, minutes: float) -> bool:
         """Whether the last state is older than that."""
         return time.monotonic() - self._saved > 60 * minutes
+
+
+def epoch_bar(
+    examples: Iterable[Any], *, epoch: int, epochs: int, steps: int, first_step: int, batch_size: int, shown: bool
+) -> Any:
+    """An epoch's batches under a bar that counts images: `steps` of `batch_size`, of which `first_step` are done."""
+    return tqdm(
+        examples,
+        desc=f"epoch {epoch + 1}/{epochs}",
+        unit_scale=batch_size,
+        unit="image",
+        total=steps,
+        initial=first_step,
+        dynamic_ncols=True,
+        mininterval=1.0,
+        disable=not shown,
+    )
 
 
 def short(value: Any) -> str:

@@ -24,7 +24,8 @@ class TrainSettings:
     after the other. `sync_norm`: batch norms see the pieces of all processes. `ema_decay` of the moving average of the
     weights that is validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is
     how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see
-    `training.loss.heatmap_loss`; it does nothing in loss `mse`.
+    `training.loss.heatmap_loss`; it does nothing in loss `mse`. `photograph_cache`: a folder where decoded photographs
+    are kept, up to `cache_gib`; they change nothing but speed.
     """
 
     run_dir: Path
@@ -56,6 +57,8 @@ class TrainSettings:
     init: Path | None = None
     val_every: int = 1
     minutes_between_saves: float = 5.0
+    photograph_cache: Path | None = None
+    cache_gib: float = 16.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -65,6 +68,13 @@ class TrainSettings:
         for name in ("warmup_epochs", "clip_norm", "workers", "seed", "minutes_between_saves"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 0")
+        if not self.cache_gib > 0:
+            raise ValueError(f"cache_gib is {self.cache_gib}; allowed: above 0")
+        if not self.train_sets:
+            raise ValueError("train_sets is empty; allowed: at least one annotation file and image folder")
+        self._check_learning()
+
+    def _check_learning(self) -> None:
         if not 0.0 <= self.ema_decay < 1.0:
             raise ValueError(f"ema_decay is {self.ema_decay}; allowed: 0 (none) up to, but not including, 1")
         if self.loss not in get_args(Loss):
@@ -73,8 +83,6 @@ class TrainSettings:
             raise ValueError(
                 f"sinkhorn_weight is {self.sinkhorn_weight}; allowed: finite and above 0 (loss mse is the one without)"
             )
-        if not self.train_sets:
-            raise ValueError("train_sets is empty; allowed: at least one annotation file and image folder")
         if not 0 < self.learning_rate_end <= self.learning_rate:
             raise ValueError(
                 f"learning_rate_end is {self.learning_rate_end}; allowed: above 0, at most {self.learning_rate}"

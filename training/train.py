@@ -79,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--precision", default=TrainSettings.precision, choices=get_args(Precision))
     add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add("--workers", type=int, default=TrainSettings.workers, help="loader processes")
+    add("--photograph-cache", type=Path, default=None, metavar="DIR", help="keep decoded photographs here, for speed")
+    add("--cache-gib", type=float, default=TrainSettings.cache_gib, help="of decoded photographs at most")
     add("--seed", type=int, default=TrainSettings.seed)
     add(
         "--init",

@@ -7,6 +7,7 @@ and resumed takes exactly the steps that it would have taken.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,14 +19,15 @@ from model.checkpoint import save_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.variants import variant
-from training.coco import read_persons
-from training.dataset import EpochBatches, Example, PersonViews
-from training.epochs import epoch_bar, epoch_loader
+from training.coco import Person, read_persons
+from training.dataset import EpochBatches, Example, PersonViews, read_image
+from training.loading import EpochLoader
 from training.oks import ScorerMissing, score_results
+from training.photograph_cache import GIB, PhotographCache
 from training.pose_learner import PoseLearner
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
-from training.run_folder import RunFolder, check_agreement
+from training.run_folder import RunFolder, check_agreement, epoch_bar
 from training.run_state import load_run, save_run
 from training.settings import TrainSettings
 from training.transfer import initialise
@@ -62,6 +64,13 @@ class Trainer:
         self.initialised_from: dict[str, Any] | None = None
         self.learner = PoseLearner(
             self._new_net(), settings, self.world, self.dtype, steps_per_epoch=self.steps_per_epoch
+        )
+        self.loader = EpochLoader(
+            person_views(settings, self.persons),
+            self._batches,
+            epochs=settings.epochs,
+            workers=settings.workers,
+            device=self.world.device,
         )
         self.best_ap = -1.0  # what pycocotools says when there is nothing to measure
 
@@ -144,10 +153,8 @@ class Trainer:
             size=self.world.size,
         )
 
-    def _loader(self, epoch: int, first_batch: int) -> Any:
-        settings = self.settings
-        views = PersonViews(self.persons, settings.input_hw, settings.augmentation, seed=settings.seed)
-        return epoch_loader(views, self._batches(epoch, first_batch), workers=settings.workers, world=self.world)
+    def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
+        return self.loader.epoch(epoch, first_batch)
 
     def _validate(self, epoch: int) -> dict[str, float]:
         """AP on the validation set, boxes gt, no flip test; the best network is kept as a checkpoint.
@@ -236,3 +243,11 @@ class Trainer:
                 tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
             return False
         return True
+
+
+def person_views(settings: TrainSettings, persons: Sequence[Person]) -> PersonViews:
+    """The views that a run of these settings sees."""
+    read = read_image
+    if settings.photograph_cache is not None:
+        read = PhotographCache(settings.photograph_cache, round(settings.cache_gib * GIB), read_image).read
+    return PersonViews(persons, settings.input_hw, settings.augmentation, seed=settings.seed, read=read)
