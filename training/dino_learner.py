@@ -49,7 +49,7 @@ class DinoLearner:
         self.dtype = dtype
         self.average = average
         self.steps_per_epoch = steps_per_epoch
-        self.total_steps = settings.epochs * steps_per_epoch
+        self.total_steps = settings.steps or settings.epochs * steps_per_epoch
         torch.manual_seed(settings.seed)
         nets = SelfDistillation(
             config,

@@ -7,7 +7,9 @@ seed and the step, so a run that is cut off and resumed takes exactly the steps 
 from __future__ import annotations
 
 import json
+import math
 import time
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -60,6 +62,15 @@ class DinoTrainer:
         self.alarm = CollapseAlarm(settings.out_dim, flat_from=flat_from)
         self.unread: set[int] = set()
 
+    @property
+    def epochs(self) -> int:
+        """Those that are begun; the last may be a part."""
+        return math.ceil(self.learner.total_steps / self.steps_per_epoch)
+
+    def _epochs_left(self) -> range:
+        step, total = self.learner.step, self.learner.total_steps
+        return range(step // self.steps_per_epoch if step < total else self.epochs, self.epochs)
+
     def run(self) -> None:
         """Train to the end, from the run's last state if there is one."""
         settings = self.settings
@@ -69,9 +80,9 @@ class DinoTrainer:
         write_atomically(settings.run_dir / "settings.json", (json.dumps(settings.to_json(), indent=2) + "\n").encode())
         self._describe()
         with SummaryWriter(settings.run_dir / "tensorboard") as writer:
-            for epoch in range(self.learner.step // self.steps_per_epoch, settings.epochs):
+            for epoch in self._epochs_left():
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch, writer)}
-                if self.labelled and ((epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs):
+                if self.labelled and ((epoch + 1) % settings.probe_every == 0 or epoch + 1 == self.epochs):
                     backbone = self.learner.nets.teacher.backbone
                     row["knn"] = round(probe(backbone, self.labelled, settings.global_hw, self.dtype), 4)
                     writer.add_scalar("val/knn", row["knn"], self.learner.step)
@@ -89,7 +100,7 @@ class DinoTrainer:
         waited, started = 0.0, time.monotonic()
         saved = asked = started
         bar = self._bar(epoch)
-        for example in bar:
+        for example in islice(bar, learner.total_steps - learner.step):
             waited += time.monotonic() - asked
             self._report_unread(example)
             seen.append(learner.train_step(example))
@@ -100,7 +111,9 @@ class DinoTrainer:
             alarm = found or alarm
             if learner.step % LOG_EVERY == 0:
                 self._write_scalars(writer, seen[-1])
-            if learner.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
+            # The state after an epoch's last step is saved only with all that belongs to it.
+            within = learner.step % self.steps_per_epoch and learner.step < learner.total_steps
+            if within and time.monotonic() - saved > 60 * settings.minutes_between_saves:
                 self.save()
                 saved = time.monotonic()
             asked = time.monotonic()
@@ -116,10 +129,10 @@ class DinoTrainer:
         first_batch = self.learner.step - epoch * self.steps_per_epoch
         return tqdm(
             self._loader(epoch, first_batch),
-            desc=f"epoch {epoch + 1}/{self.settings.epochs}",
+            desc=f"epoch {epoch + 1}/{self.epochs}",
             unit_scale=self.settings.batch_size,
             unit="image",
-            total=self.steps_per_epoch,
+            total=min(self.steps_per_epoch, self.learner.total_steps - epoch * self.steps_per_epoch),
             initial=first_batch,
             dynamic_ncols=True,
             mininterval=1.0,
@@ -183,10 +196,11 @@ class DinoTrainer:
         views = f"2 views of {settings.global_hw[0]}x{settings.global_hw[1]}"
         if settings.local_views:
             views += f" and {settings.local_views} of {settings.local_hw[0]}x{settings.local_hw[1]}"
+        epochs = self.learner.total_steps / self.steps_per_epoch
         tqdm.write(
             f"{self.config.label} ({self.config.position} positions), {views}, {self.device} "
             f"{str(self.dtype).removeprefix('torch.')}: {len(self.pictures)} pictures, {self.steps_per_epoch} steps of "
-            f"{settings.batch_size} an epoch, {settings.epochs} epochs; ln(out_dim) is {self.alarm.highest:.3f}"
+            f"{settings.batch_size} an epoch, {epochs:.4g} epochs; ln(out_dim) is {self.alarm.highest:.3f}"
             + (f"; resumed at step {step}" if step else "")
         )
 

@@ -19,9 +19,10 @@ class TrainSettings:
     """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
 
     `train_sets` and `val_set` are pairs of annotation file and image folder. `learning_rate` falls to
-    `learning_rate_end`; `warmup_epochs` may be a fraction. `clip_norm` 0 means no clipping. `minutes_between_saves` is
-    how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see
-    `training.loss.heatmap_loss`; it does nothing in loss `mse`.
+    `learning_rate_end`; `warmup_epochs` may be a fraction. `steps`, where given, are taken instead of whole
+    `epochs`, the last of which may then be a part. `clip_norm` 0 means no clipping.
+    `minutes_between_saves` is how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss
+    `sinkhorn`, see `training.loss.heatmap_loss`; it does nothing in loss `mse`.
     """
 
     run_dir: Path
@@ -37,6 +38,7 @@ class TrainSettings:
     # squared error, and its gradient about a hundred times.
     sinkhorn_weight: float = 0.01
     epochs: int = 230
+    steps: int | None = None
     batch_size: int = 16
     learning_rate: float = 1e-4
     learning_rate_end: float = 1e-5
@@ -56,6 +58,8 @@ class TrainSettings:
         for name in ("epochs", "batch_size", "val_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 1")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; allowed: at least 1, or none for whole epochs")
         for name in ("warmup_epochs", "clip_norm", "workers", "seed", "minutes_between_saves"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 0")

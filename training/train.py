@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--epochs", type=int, default=TrainSettings.epochs)
+    add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=TrainSettings.batch_size)
     add("--learning-rate", type=float, default=TrainSettings.learning_rate, help="peak")
     add("--learning-rate-end", type=float, default=TrainSettings.learning_rate_end)
@@ -89,18 +90,21 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_settings(argv: Sequence[str] | None) -> TrainSettings:
+    """What a command line asks for. Raises ValueError for values that cannot work."""
+    given = vars(build_parser().parse_args(argv))
+    augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
+    augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
+    train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
+    return TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
     from training.trainer import Trainer, TrainingDiverged
 
-    given = vars(build_parser().parse_args(argv))
-    augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
     try:
-        augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
-        train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
-        settings = TrainSettings(
-            train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given
-        )
+        settings = parse_settings(argv)
         trainer = Trainer(settings)
         best = trainer.run()
     except ValueError as error:

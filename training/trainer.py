@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from itertools import islice
 from typing import Any
 
 import torch
@@ -80,7 +81,15 @@ class Trainer:
 
     @property
     def total_steps(self) -> int:
-        return self.settings.epochs * self.steps_per_epoch
+        return self.settings.steps or self.settings.epochs * self.steps_per_epoch
+
+    @property
+    def epochs(self) -> int:
+        """Those that are begun; the last may be a part."""
+        return math.ceil(self.total_steps / self.steps_per_epoch)
+
+    def _epochs_left(self) -> range:
+        return range(self.step // self.steps_per_epoch if self.step < self.total_steps else self.epochs, self.epochs)
 
     def run(self) -> float:
         """Train to the end, from the run's last state if there is one. Returns the best AP on the validation set."""
@@ -91,10 +100,10 @@ class Trainer:
         write_atomically(settings.run_dir / "settings.json", (json.dumps(settings.to_json(), indent=2) + "\n").encode())
         self._describe()
         with SummaryWriter(settings.run_dir / "tensorboard") as writer:
-            for epoch in range(self.step // self.steps_per_epoch, settings.epochs):
+            for epoch in self._epochs_left():
                 loss, images_per_s = self._train_epoch(epoch, writer)
                 row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "images_per_s": round(images_per_s, 2)}
-                if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
+                if (epoch + 1) % settings.val_every == 0 or epoch + 1 == self.epochs:
                     row |= self._validate(epoch, writer)
                 self.save()
                 with (settings.run_dir / "log.jsonl").open("a") as log:
@@ -111,21 +120,23 @@ class Trainer:
         started = saved = time.monotonic()
         bar = tqdm(
             loader,
-            desc=f"epoch {epoch + 1}/{settings.epochs}",
+            desc=f"epoch {epoch + 1}/{self.epochs}",
             unit_scale=settings.batch_size,
             unit="image",
-            total=self.steps_per_epoch,
+            total=min(self.steps_per_epoch, self.total_steps - epoch * self.steps_per_epoch),
             initial=first_batch,
             dynamic_ncols=True,
             mininterval=1.0,
         )
-        for example in bar:
+        for example in islice(bar, self.total_steps - self.step):
             losses.append(self.train_step(example))
             bar.set_postfix(loss=f"{losses[-1]:.5f}", refresh=False)
             if self.step % 50 == 0:
                 writer.add_scalar("train/loss", losses[-1], self.step)
                 writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
-            if self.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
+            # The state after an epoch's last step is saved only with all that belongs to it.
+            within = self.step % self.steps_per_epoch and self.step < self.total_steps
+            if within and time.monotonic() - saved > 60 * settings.minutes_between_saves:
                 self.save()
                 saved = time.monotonic()
         seconds = time.monotonic() - started
@@ -243,7 +254,8 @@ class Trainer:
             f"{self.config.label} ({self.config.position} positions), {self.config.input_hw[0]}x"
             f"{self.config.input_hw[1]}, {self.device} {str(self.dtype).removeprefix('torch.')}: "
             f"{len(self.persons)} persons, {self.steps_per_epoch} steps of {settings.batch_size} an epoch, "
-            f"{settings.epochs} epochs" + (f"; resumed at step {self.step}" if self.step else "")
+            f"{self.total_steps / self.steps_per_epoch:.4g} epochs"
+            + (f"; resumed at step {self.step}" if self.step else "")
         )
 
 
