@@ -30,6 +30,7 @@ from pictures import encoded
 from service.__main__ import build_service, read_settings
 from service.metrics import Metrics
 from service.settings import BUNDLED_CHECKPOINT, default_cache_dir
+from training.coco import read_persons
 from training.evaluate import ground_truth_boxes
 from training.evaluate import main as evaluate
 from training.oks import score_results
@@ -177,7 +178,9 @@ def stored(photograph: np.ndarray, name: str, orientation: int) -> bytes:
 def test_every_keypoint_is_the_one_that_is_evaluated(drawn, tiny, flip_test):
     annotations, images = drawn
     net, _ = load_checkpoint(tiny)
-    expected = predict(PoseEstimator(net), ground_truth_boxes(annotations, images), flip_test=flip_test, progress=False)
+    expected = predict(
+        PoseEstimator(net), ground_truth_boxes(read_persons(annotations, images)), flip_test=flip_test, progress=False
+    )
     flags = ("--checkpoint", str(tiny), "--runtime", "torch", "--precision", "fp32")
     found = served_results(read_pictures(annotations, images), *flags, flip_test=flip_test)
     assert len(expected) == 6 * len(BOXES)

@@ -122,6 +122,22 @@ def test_a_run_that_was_cut_off_ends_as_it_would_have_ended(
     assert log_lines(settings)[-1]["epoch"] == 3
 
 
+def test_a_run_of_so_many_steps_ends_within_an_epoch_and_resumes(settings, tmp_path):
+    settings = dataclasses.replace(settings, steps=5, minutes_between_saves=0.0)
+    whole = DinoTrainer(dataclasses.replace(settings, run_dir=tmp_path / "whole"))
+    whole.run()
+    assert (whole.learner.step, whole.plan.total_steps) == (5, 5)
+    with pytest.raises(KeyboardInterrupt):
+        cut_off(DinoTrainer(settings), 4).run()
+    for _ in range(2):  # the second time there is nothing left to do
+        DinoTrainer(settings).run()
+    assert [line["epoch"] for line in log_lines(settings)] == [1, 2]
+    got, expected = (load_file(folder / "dino.safetensors") for folder in (settings.run_dir, tmp_path / "whole"))
+    assert all(torch.equal(tensor, expected[key]) for key, tensor in got.items())
+    training = load_backbone(settings.run_dir / "dino.safetensors")[1].training
+    assert (training["steps_planned"], training["epochs_planned"]) == (5, None)
+
+
 def test_a_finished_run_is_not_trained_further(settings):
     DinoTrainer(settings).run()
     state = (settings.run_dir / "last.safetensors").read_bytes()
@@ -285,7 +301,7 @@ def test_the_probe_is_logged_and_changes_nothing(settings, folder, tmp_path):
 
 def test_persons_of_annotations_are_pictures(settings, tmp_path):
     trainer = DinoTrainer(dataclasses.replace(settings, images=(), annotations=(draw_coco(tmp_path, persons=8),)))
-    assert trainer.steps_per_epoch == 2
+    assert trainer.plan.steps_per_epoch == 2
     trainer.learner.train_step(first_batch(trainer))
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
@@ -124,9 +125,24 @@ def test_loader_processes_and_a_cache_change_nothing(settings, tmp_path):
     assert len(list((tmp_path / "kept").glob("*.rgb"))) == 6  # two persons a photograph
 
 
-@pytest.mark.parametrize("epoch", [0, 1])
-def test_a_run_that_was_cut_off_while_validating_validates_again(settings, epoch):
-    settings = dataclasses.replace(settings, minutes_between_saves=0.0)
+def test_a_run_of_so_many_steps_stretches_its_schedule_and_validates_at_its_end(settings):
+    settings = dataclasses.replace(settings, steps=5, val_every=9)
+    trainer = WatchedTrainer(settings)
+    trainer.run()
+    assert list(trainer.losses) == list(range(5))
+    rates = [group["lr"] for group in trainer.learner.optimizer.param_groups]
+    assert rates == [pytest.approx(1e-5 + (1e-3 - 1e-5) * (1 + math.cos(math.pi * 2 / 3)) / 2)]  # 2 of 3 after warm-up
+    assert [(line["epoch"], "val_AP" in line) for line in log_lines(settings)] == [(1, False), (2, True)]
+    card = load_checkpoint(settings.run_dir / "best.safetensors")[1]
+    assert (card.training["steps_planned"], card.training["epochs_planned"]) == (5, None)
+    again = WatchedTrainer(settings)
+    again.run()
+    assert (again.losses, len(log_lines(settings))) == ({}, 2)
+
+
+@pytest.mark.parametrize(("epoch", "steps"), [(0, None), (1, None), (1, 5)])
+def test_a_run_that_was_cut_off_while_validating_validates_again(settings, epoch, steps):
+    settings = dataclasses.replace(settings, minutes_between_saves=0.0, steps=steps)
     with pytest.raises(KeyboardInterrupt):
         CutOffWhileValidating(settings, epoch).run()
     best_ap = Trainer(settings).run()
@@ -263,7 +279,7 @@ def test_a_state_keeps_weights_moments_and_facts(settings, tmp_path):
 def test_several_training_sets_are_joined(settings, drawn):
     trainer = Trainer(dataclasses.replace(settings, train_sets=(drawn, drawn), val_set=drawn))
     assert len(trainer.persons) == 24
-    assert trainer.steps_per_epoch == 6
+    assert trainer.plan.steps_per_epoch == 6
 
 
 @pytest.mark.parametrize(

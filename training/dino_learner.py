@@ -19,6 +19,7 @@ from training.dino_schedule import cosine, ramp
 from training.dino_settings import PretrainSettings
 from training.divergence import check_finite
 from training.draws import seed_draws
+from training.plan import RunPlan
 from training.recolour import recolour, standardised
 from training.schedule import learning_rate
 from training.sync_norm import with_synced_norms
@@ -39,14 +40,13 @@ class DinoLearner:
         world: World,
         dtype: torch.dtype,
         *,
-        steps_per_epoch: int,
+        plan: RunPlan,
     ) -> None:
         self.settings = settings
         self.world = world
         self.device = world.device
         self.dtype = dtype
-        self.steps_per_epoch = steps_per_epoch
-        self.total_steps = settings.epochs * steps_per_epoch
+        self.plan = plan
         torch.manual_seed(settings.seed)
         nets = SelfDistillation(
             config,
@@ -109,7 +109,7 @@ class DinoLearner:
         settings = self.settings
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.step < settings.frozen_epochs * self.steps_per_epoch:
+        if self.step < settings.frozen_epochs * self.plan.steps_per_epoch:
             for parameter in self.nets.student.head.prototypes.parameters():
                 parameter.grad = None
         norms = clip_each(self.nets.student.parameters(), settings.clip_norm)
@@ -125,26 +125,28 @@ class DinoLearner:
         """Of the coming step, as the properties below."""
         return learning_rate(
             self.step,
-            self.total_steps,
+            self.plan.total_steps,
             peak=self.settings.peak_learning_rate,
             end=self.settings.learning_rate_end,
-            warmup_steps=round(self.settings.warmup_epochs * self.steps_per_epoch),
+            warmup_steps=round(self.settings.warmup_epochs * self.plan.steps_per_epoch),
             schedule="cosine",
         )
 
     @property
     def weight_decay(self) -> float:
-        return cosine(self.step, self.total_steps, start=self.settings.weight_decay, end=self.settings.weight_decay_end)
+        return cosine(
+            self.step, self.plan.total_steps, start=self.settings.weight_decay, end=self.settings.weight_decay_end
+        )
 
     @property
     def momentum(self) -> float:
-        return cosine(self.step, self.total_steps, start=self.settings.momentum, end=1.0)
+        return cosine(self.step, self.plan.total_steps, start=self.settings.momentum, end=1.0)
 
     @property
     def teacher_temperature(self) -> float:
         return ramp(
             self.step,
-            round(self.settings.teacher_temperature_epochs * self.steps_per_epoch),
+            round(self.settings.teacher_temperature_epochs * self.plan.steps_per_epoch),
             start=self.settings.teacher_temperature,
             end=self.settings.teacher_temperature_end,
         )

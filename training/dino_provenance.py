@@ -35,7 +35,10 @@ FREE = {"images", "annotations", "run_dir", "workers", "minutes_between_saves", 
 def describe_pretraining(
     settings: PretrainSettings, pictures: Pictures, *, epochs: int, dtype: torch.dtype
 ) -> dict[str, Any]:
-    """The `training` part of a card, as plain JSON. `epochs` are those done, of `settings.epochs` planned."""
+    """The `training` part of a card, as plain JSON. `epochs` are those done, of `settings.epochs` planned.
+
+    Where a number of steps was planned instead, the last epoch may be a part.
+    """
     told = settings.to_json()
     return {
         "task": "self-supervised (DINO)",
@@ -46,7 +49,8 @@ def describe_pretraining(
         },
         **{name: told[name] for name in TOLD},
         "epochs": epochs,
-        "epochs_planned": settings.epochs,
+        "epochs_planned": settings.epochs if settings.steps is None else None,
+        "steps_planned": settings.steps,
         "precision": str(dtype).removeprefix("torch."),
     }
 

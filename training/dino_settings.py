@@ -53,11 +53,12 @@ class PretrainSettings:
     boxes are looked at, with a context around them of `context` times the box. `global_hw`, `local_hw`: (rows, columns)
     of the views; the card's crop size is `global_hw`. `learning_rate` is for a batch of 256 and scales with
     `batch_size`; `learning_rate_end` does not. Momentum and weight decay change along a cosine over the run, the
-    teacher's temperature in a line over its epochs. `clip_norm` is for each tensor, 0 for none. `frozen_epochs`: the
-    prototypes do not learn during these. `norm_last_layer`: prototypes of length 1. `batch_size` counts the pictures of
-    all processes; `sync_norm`: batch norms see the views of all of them. Epochs of warm-up, freezing and temperature
-    may be fractions. `probe`: a folder with a subfolder of images for each class, classified by nearest neighbours
-    every `probe_every` epochs.
+    teacher's temperature in a line over its epochs. `steps`, where given, are taken instead of whole `epochs`, the last
+    of which may then be a part. `clip_norm` is for each tensor, 0 for none. `frozen_epochs`: the prototypes do not
+    learn during these. `norm_last_layer`: prototypes of length 1. `batch_size` counts the pictures of all processes;
+    `sync_norm`: batch norms see the views of all of them. Epochs of warm-up, freezing and temperature may be fractions.
+    `probe`: a folder with a subfolder of images for each class, classified by nearest neighbours every `probe_every`
+    epochs.
     """
 
     run_dir: Path
@@ -71,6 +72,7 @@ class PretrainSettings:
     local_hw: tuple[int, int] = (128, 96)
     local_views: int = 2
     epochs: int = 100
+    steps: int | None = None
     batch_size: int = 32
     learning_rate: float = 5e-4
     learning_rate_end: float = 1e-6
@@ -111,6 +113,7 @@ class PretrainSettings:
     def _check_sizes(self) -> None:
         for name in ("epochs", "hidden_dim", "bottleneck_dim", "head_layers", "probe_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or none for whole epochs")
         # A centre, and a batch norm, of one picture leave nothing of it.
         for name in ("batch_size", "out_dim"):
             _require(getattr(self, name) >= 2, name, getattr(self, name), "at least 2")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
 from training.loading import EpochLoader
+from training.plan import run_plan
 from training.run_folder import RunFolder, check_agreement, epoch_bar, short
 from training.run_state import load_run, save_run
 from training.world import World
@@ -55,17 +57,18 @@ class DinoTrainer:
                 f"batch_size is {settings.batch_size}; allowed: at most the number of pictures, {len(self.pictures)}"
             )
         self.labelled = find_labelled(settings.probe) if settings.probe else None
-        self.steps_per_epoch = len(self.pictures) // settings.batch_size
-        self.learner = DinoLearner(settings, self.config, self.world, self.dtype, steps_per_epoch=self.steps_per_epoch)
+        steps_per_epoch = len(self.pictures) // settings.batch_size
+        self.plan = run_plan(epochs=settings.epochs, steps=settings.steps, steps_per_epoch=steps_per_epoch)
+        self.learner = DinoLearner(settings, self.config, self.world, self.dtype, plan=self.plan)
         self.loader = EpochLoader(
             picture_views(settings, self.pictures),
             self._batches,
-            epochs=settings.epochs,
+            epochs=self.plan.epochs,
             workers=settings.workers,
             device=self.world.device,
         )
         self.folder = RunFolder(settings.run_dir, self.world)
-        flat_from = round(settings.warmup_epochs * self.steps_per_epoch) + 2 * WINDOW
+        flat_from = round(settings.warmup_epochs * self.plan.steps_per_epoch) + 2 * WINDOW
         self.alarm = CollapseAlarm(settings.out_dim, flat_from=flat_from)
         self.unread: set[int] = set()
 
@@ -81,9 +84,9 @@ class DinoTrainer:
         )
         with self.folder.open(settings.to_json()):
             self._describe()
-            for epoch in range(learner.step // self.steps_per_epoch, settings.epochs):
+            for epoch in self.plan.epochs_left(learner.step):
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
-                if (epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs:
+                if (epoch + 1) % settings.probe_every == 0 or epoch + 1 == self.plan.epochs:
                     row |= self._probe()
                 self._save_teacher(epoch + 1)
                 self.save()
@@ -97,7 +100,7 @@ class DinoTrainer:
         waited, started = 0.0, time.monotonic()
         asked = started
         bar = self._bar(epoch)
-        for example in bar:
+        for example in islice(bar, self.plan.total_steps - learner.step):
             waited += time.monotonic() - asked
             self._report_unread(example)
             seen.append(learner.train_step(example))
@@ -108,7 +111,7 @@ class DinoTrainer:
             alarm = found or alarm
             if learner.step % LOG_EVERY == 0:
                 self._write_scalars(seen[-1])
-            if learner.step % self.steps_per_epoch and self.folder.save_is_due(settings.minutes_between_saves):
+            if self.plan.is_within_an_epoch(learner.step) and self.folder.save_is_due(settings.minutes_between_saves):
                 self.save()
             asked = time.monotonic()
         seconds = max(time.monotonic() - started, 1e-9)
@@ -129,12 +132,12 @@ class DinoTrainer:
 
     def _bar(self, epoch: int) -> Any:
         """The examples of an epoch, from the current step on, under a progress bar."""
-        first_batch = self.learner.step - epoch * self.steps_per_epoch
+        first_batch = self.learner.step - epoch * self.plan.steps_per_epoch
         return epoch_bar(
             self._loader(epoch, first_batch),
             epoch=epoch,
-            epochs=self.settings.epochs,
-            steps=self.steps_per_epoch,
+            epochs=self.plan.epochs,
+            steps=self.plan.steps_of(epoch),
             first_step=first_batch,
             batch_size=self.settings.batch_size,
             shown=self.world.first,
@@ -205,7 +208,7 @@ class DinoTrainer:
         self.folder.say(
             f"{self.config.label} ({self.config.position} positions), {views}, {self.world.device} "
             f"{str(self.dtype).removeprefix('torch.')}{processes}: {len(self.pictures)} pictures, "
-            f"{self.steps_per_epoch} steps of {settings.batch_size} an epoch, {settings.epochs} epochs; "
+            f"{self.plan.describe(settings.batch_size)}; "
             f"ln(out_dim) is {self.alarm.highest:.3f}" + (f"; resumed at step {step}" if step else "")
         )
 

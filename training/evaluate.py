@@ -35,7 +35,9 @@ from model.geometry import MIN_SIZE, clip_box
 from model.loading import load_estimators
 from model.pick_runtime import RUNTIMES
 from model.quantised import INT8
-from training.coco import AnnotationError, check_layout, read_json, read_persons
+from model.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
+from training.coco import AnnotationError, KeypointData, check_layout, read_json, read_persons
+from training.finer_figures import NOT_MEASURED, as_text, finer_figures, for_card
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
@@ -46,9 +48,8 @@ from training.world import World, joined_world
 PERSON_CATEGORY = 1
 
 
-def ground_truth_boxes(annotations_path: Path, images_dir: Path) -> list[BoxedPerson]:
+def ground_truth_boxes(data: KeypointData) -> list[BoxedPerson]:
     """Every annotated person that counts, in its annotated box."""
-    data = read_persons(annotations_path, images_dir)
     return [BoxedPerson(person.image_id, person.image_path, person.box_xywh) for person in data.persons]
 
 
@@ -83,21 +84,35 @@ def evaluate_checkpoint(given: argparse.Namespace, world: World) -> tuple[dict[s
     (estimator,), _ = load_estimators(
         given.checkpoint, world.device, precision=given.precision, runtime=given.runtime, cache_dir=given.cache_dir
     )
-    if given.detections:
+    data = None if given.detections else read_persons(given.annotations, given.images)
+    if data is None:
         persons = detected_boxes(given.detections, given.annotations, given.images)
     else:
-        persons = ground_truth_boxes(given.annotations, given.images)
+        persons = ground_truth_boxes(data)
     results = predict(estimator, persons, flip_test=given.flip_test, batch_size=given.batch_size, world=world)
     if not world.first:
         return {}, []
     if given.detections:
         results = suppress_duplicates(results)
+    figures = NOT_MEASURED
+    if data is not None and results:
+        figures = finer_figures(
+            estimator,
+            data,
+            results,
+            names=KEYPOINT_NAMES,
+            sigmas=OKS_SIGMAS,
+            calibrate=given.calibration,
+            baselines=given.baselines,
+            batch_size=given.batch_size,
+        )
     summary = score_results(results, given.annotations) | {
         "boxes": "detections" if given.detections else "gt",
         "flip_test": given.flip_test,
         **_describe_truth(given.annotations),
         "poses": len(results),
         "runtime": f"{estimator.runtime.name} {world.device.type} {estimator.runtime.precision}",
+        **figures,
     }
     return summary, results
 
@@ -109,6 +124,7 @@ def evaluate_results(given: argparse.Namespace) -> tuple[dict[str, Any], list[di
         "boxes": given.boxes,
         **_describe_truth(given.annotations),
         "poses": len(results),
+        **NOT_MEASURED,
     }
     return summary, results
 
@@ -140,6 +156,10 @@ def build_parser() -> argparse.ArgumentParser:
     boxes.add_argument("--boxes", default="gt", choices=("gt", "detections"), help="gt: the annotated boxes (default)")
     boxes.add_argument("--detections", type=Path, metavar="JSON", help="use these boxes instead")
     add("--flip-test", action=argparse.BooleanOptionalAction, default=True, help="also look at the mirrored crop")
+    add("--calibration", action="store_true",
+        help="also compare scores and confidences with the OKS that came of them; with ground-truth boxes")  # fmt: skip
+    add("--baselines", action="store_true",
+        help="also measure the heatmap loss, and what is reached without looking at the picture")  # fmt: skip
     add("--out", type=Path, metavar="JSON", help="write the figures here")
     add("--save-results", type=Path, metavar="JSON", help="write the poses here, as COCO results")
     add("--save-pictures", type=int, default=0, metavar="N", help="draw N photographs: predicted beside true")
@@ -164,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--boxes detections needs --detections")
     if given.results and (given.write_card or given.detections):
         parser.error("--write-card and --detections go with --checkpoint")
+    if (given.calibration or given.baselines) and (given.results or given.detections):
+        parser.error("--calibration and --baselines go with --checkpoint and ground-truth boxes")
     if given.save_pictures and not given.images:
         parser.error("--save-pictures needs --images")
     if given.batch_size < 1:
@@ -204,8 +226,7 @@ def _write_outputs(given: argparse.Namespace, summary: dict[str, Any], results: 
         card = read_card(given.checkpoint)
         protocol = ("boxes", "flip_test", "annotations", "runtime")
         others = [known for known in card.metrics if any(known.get(key) != summary[key] for key in protocol)]
-        measured = {key: round(value, 4) if isinstance(value, float) else value for key, value in summary.items()}
-        write_card(given.checkpoint, replace(card, metrics=[*others, measured]))
+        write_card(given.checkpoint, replace(card, metrics=[*others, for_card(summary)]))
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -214,6 +235,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     counts = ", ".join(f"{summary[what]} {what}" for what in ("images", "persons", "poses"))
     print(f"{counts}, boxes {summary['boxes']}{flip}{runtime}")
     print(" ".join(f"{name} {summary[name]:.3f}" for name in METRIC_NAMES))
+    if text := as_text(summary):
+        print(text)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ def _check_results(results: list[dict[str, Any]], image_ids: set[int], annotatio
             raise AnnotationError(f"result {number} is for image {result['image_id']}, not in {annotations_path}")
 
 
+def joint_similarity(
+    squared_distance: npt.NDArray[np.float64], area: npt.NDArray[np.float64], sigmas: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """The part of each joint in OKS, [..., K] in 0..1.
+
+    Args:
+        squared_distance: [..., K] between a joint and its truth. area: of the person, in the same frame's square
+            pixels; broadcasts against it. sigmas: [K], the spread of annotations relative to the area's square root.
+    """
+    variance = (2 * np.asarray(sigmas)) ** 2
+    return np.asarray(np.exp(-squared_distance / variance / (2 * area + np.spacing(1))))
+
+
 def oks(
     points: npt.NDArray[np.float64],
     others: npt.NDArray[np.float64],
@@ -111,10 +125,8 @@ def oks(
     Returns:
         [M] in 0..1.
     """
-    variance = (2 * np.asarray(OKS_SIGMAS)) ** 2
     distance = ((others - points) ** 2).sum(axis=-1)  # [M, K]
-    exponent = distance / variance / (2 * np.atleast_1d(area)[:, None] + np.spacing(1))
-    similarity = np.exp(-exponent)
+    similarity = joint_similarity(distance, np.atleast_1d(area)[:, None], OKS_SIGMAS)
     return np.asarray(similarity if counted is None else similarity[:, counted]).mean(axis=1)
 
 

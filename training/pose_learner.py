@@ -20,6 +20,7 @@ from training.dataset import Example
 from training.divergence import check_finite
 from training.draws import seed_draws
 from training.loss import heatmap_loss
+from training.plan import RunPlan
 from training.schedule import learning_rate
 from training.settings import TrainSettings
 from training.sync_norm import with_synced_norms
@@ -34,7 +35,7 @@ class PoseLearner:
     """
 
     def __init__(
-        self, net: BTranspose, settings: TrainSettings, world: World, dtype: torch.dtype, *, steps_per_epoch: int
+        self, net: BTranspose, settings: TrainSettings, world: World, dtype: torch.dtype, *, plan: RunPlan
     ) -> None:
         pieces = world.size * settings.accumulate
         if settings.batch_size % pieces:
@@ -46,8 +47,7 @@ class PoseLearner:
         self.world = world
         self.config = net.config
         self.dtype = dtype
-        self.steps_per_epoch = steps_per_epoch
-        self.total_steps = settings.epochs * steps_per_epoch
+        self.plan = plan
         self.net = net.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.net, settings.ema_decay) if settings.ema_decay else None
         if world.size > 1 and settings.sync_norm:
@@ -75,10 +75,10 @@ class PoseLearner:
         """Of the coming step."""
         return learning_rate(
             self.step,
-            self.total_steps,
+            self.plan.total_steps,
             peak=self.settings.learning_rate,
             end=self.settings.learning_rate_end,
-            warmup_steps=round(self.settings.warmup_epochs * self.steps_per_epoch),
+            warmup_steps=round(self.settings.warmup_epochs * self.plan.steps_per_epoch),
             schedule=self.settings.schedule,
         )
 

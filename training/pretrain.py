@@ -101,6 +101,7 @@ def build_parser(recipe: str = "small") -> argparse.ArgumentParser:
     add("--global-view", dest="global_hw", type=parse_input_hw, default=PretrainSettings.global_hw, metavar="HxW")
     add("--local-view", dest="local_hw", type=parse_input_hw, default=PretrainSettings.local_hw, metavar="HxW")
     add("--local-views", type=int, default=PretrainSettings.local_views, help="published: 8; the paper: 0")
+    add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--precision", default=PretrainSettings.precision, choices=get_args(Precision))
     add("--sync-norm", action=argparse.BooleanOptionalAction, default=True, help="batch norms over all processes")
     add("--device", default=PretrainSettings.device, help="auto, cpu, cuda or cuda:N")

@@ -24,13 +24,17 @@ def describe_run(
     dtype: torch.dtype,
     initialised_from: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The `training` part of a card, as plain JSON. `epochs` are those done, of `settings.epochs` planned."""
+    """The `training` part of a card, as plain JSON. `epochs` are those done, of `settings.epochs` planned.
+
+    Where a number of steps was planned instead, the last epoch may be a part.
+    """
     return {
         "task": "keypoints",
         "data": [describe_data(data) for data in train_data],
         "chosen_on": describe_data(val_data),
         "epochs": epochs,
-        "epochs_planned": settings.epochs,
+        "epochs_planned": settings.epochs if settings.steps is None else None,
+        "steps_planned": settings.steps,
         "batch_size": settings.batch_size,
         "learning_rate": [settings.learning_rate, settings.learning_rate_end],
         "schedule": settings.schedule,

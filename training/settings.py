@@ -19,13 +19,14 @@ class TrainSettings:
     """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
 
     `train_sets` and `val_set` are pairs of annotation file and image folder. `learning_rate` falls to
-    `learning_rate_end`; `warmup_epochs` may be a fraction. `clip_norm` 0 means no clipping. `batch_size` is the number
-    of images that an optimiser step sees, over all processes; each process takes its share in `accumulate` pieces, one
-    after the other. `sync_norm`: batch norms see the pieces of all processes. `ema_decay` of the moving average of the
-    weights that is validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is
-    how much work a crash can cost. `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see
-    `training.loss.heatmap_loss`; it does nothing in loss `mse`. `photograph_cache`: a folder where decoded photographs
-    are kept, up to `cache_gib`; they change nothing but speed.
+    `learning_rate_end`; `warmup_epochs` may be a fraction. `steps`, where given, are taken instead of whole `epochs`,
+    the last of which may then be a part. `clip_norm` 0 means no clipping. `batch_size` is the number of images that an
+    optimiser step sees, over all processes; each process takes its share in `accumulate` pieces, one after the other.
+    `sync_norm`: batch norms see the pieces of all processes. `ema_decay` of the moving average of the weights that is
+    validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is how much work a crash can cost.
+    `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see `training.loss.heatmap_loss`; it does
+    nothing in loss `mse`. `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
+    change nothing but speed.
     """
 
     run_dir: Path
@@ -41,6 +42,7 @@ class TrainSettings:
     # squared error, and its gradient about a hundred times.
     sinkhorn_weight: float = 0.01
     epochs: int = 230
+    steps: int | None = None
     batch_size: int = 16
     accumulate: int = 1
     sync_norm: bool = True
@@ -65,6 +67,8 @@ class TrainSettings:
         for name in ("epochs", "batch_size", "accumulate", "val_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 1")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; allowed: at least 1, or none for whole epochs")
         for name in ("warmup_epochs", "clip_norm", "workers", "seed", "minutes_between_saves"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least 0")

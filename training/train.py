@@ -23,7 +23,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--epochs", type=int, default=TrainSettings.epochs)
+    add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=TrainSettings.batch_size, help="images of a step, over all processes")
     add("--accumulate", type=int, default=TrainSettings.accumulate, metavar="N", help="pieces that a batch is taken in")
     add("--sync-norm", action=argparse.BooleanOptionalAction, default=True, help="batch norms over all processes")
@@ -100,19 +101,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
+def parse_settings(argv: Sequence[str] | None) -> TrainSettings:
+    """What a command line asks for. Raises ValueError for values that cannot work."""
     given = vars(build_parser().parse_args(argv))
-    return run_command("training.train", lambda: _train(given))
-
-
-def _train(given: dict[str, Any]) -> None:
-    from training.trainer import Trainer
-
     augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
     augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
     train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
-    settings = TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+    return TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 on success, 2 for settings or files that do not work, 1 if training diverges."""
+    return run_command("training.train", lambda: _train(argv))
+
+
+def _train(argv: Sequence[str] | None) -> None:
+    from training.trainer import Trainer
+
+    settings = parse_settings(argv)
     with joined_world(settings.device) as world:
         trainer = Trainer(settings, world)
         best = trainer.run()

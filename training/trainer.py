@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from training.dataset import EpochBatches, Example, PersonViews, read_image
 from training.loading import EpochLoader
 from training.oks import ScorerMissing, score_results
 from training.photograph_cache import GIB, PhotographCache
+from training.plan import run_plan
 from training.pose_learner import PoseLearner
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
@@ -60,15 +62,13 @@ class Trainer:
             raise ValueError(f"{self.val_data.annotations_path} has no persons; allowed: at least one, to validate on")
         self.folder = RunFolder(settings.run_dir, self.world)
         self.can_score = self.world.share(self._can_score())
-        self.steps_per_epoch = len(self._batches(0, 0))
+        self.plan = run_plan(epochs=settings.epochs, steps=settings.steps, steps_per_epoch=len(self._batches(0, 0)))
         self.initialised_from: dict[str, Any] | None = None
-        self.learner = PoseLearner(
-            self._new_net(), settings, self.world, self.dtype, steps_per_epoch=self.steps_per_epoch
-        )
+        self.learner = PoseLearner(self._new_net(), settings, self.world, self.dtype, plan=self.plan)
         self.loader = EpochLoader(
             person_views(settings, self.persons),
             self._batches,
-            epochs=settings.epochs,
+            epochs=self.plan.epochs,
             workers=settings.workers,
             device=self.world.device,
         )
@@ -101,9 +101,9 @@ class Trainer:
         )
         with self.folder.open(settings.to_json()):
             self._describe()
-            for epoch in range(learner.step // self.steps_per_epoch, settings.epochs):
+            for epoch in self.plan.epochs_left(learner.step):
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
-                if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
+                if (epoch + 1) % settings.val_every == 0 or epoch + 1 == self.plan.epochs:
                     row |= self._validate(epoch)
                 self.save()
                 self.folder.log(row)
@@ -112,25 +112,25 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> dict[str, Any]:
         """One epoch, or the rest of it after a resume. Returns what is logged of it: mean loss, images per second."""
         settings, learner = self.settings, self.learner
-        first_batch = learner.step - epoch * self.steps_per_epoch
+        first_batch = learner.step - epoch * self.plan.steps_per_epoch
         losses: list[float] = []
         started = time.monotonic()
         bar = epoch_bar(
             self._loader(epoch, first_batch),
             epoch=epoch,
-            epochs=settings.epochs,
-            steps=self.steps_per_epoch,
+            epochs=self.plan.epochs,
+            steps=self.plan.steps_of(epoch),
             first_step=first_batch,
             batch_size=settings.batch_size,
             shown=self.world.first,
         )
-        for example in bar:
+        for example in islice(bar, self.plan.total_steps - learner.step):
             rate = learner.learning_rate
             losses.append(self.train_step(example))
             bar.set_postfix(loss=f"{losses[-1]:.5f}", refresh=False)
             if learner.step % LOG_EVERY == 0:
                 self.folder.scalars({"train/loss": losses[-1], "train/learning_rate": rate}, learner.step)
-            if learner.step % self.steps_per_epoch and self.folder.save_is_due(settings.minutes_between_saves):
+            if self.plan.is_within_an_epoch(learner.step) and self.folder.save_is_due(settings.minutes_between_saves):
                 self.save()
         seconds = max(time.monotonic() - started, 1e-9)
         return {
@@ -230,8 +230,8 @@ class Trainer:
         self.folder.say(
             f"{config.label} ({config.position} positions), {config.input_hw[0]}x{config.input_hw[1]}, "
             f"{self.world.device} {str(self.dtype).removeprefix('torch.')}{processes}: "
-            f"{len(self.persons)} persons, {self.steps_per_epoch} steps of {settings.batch_size} an epoch, "
-            f"{settings.epochs} epochs" + (f"; resumed at step {step}" if step else "")
+            f"{len(self.persons)} persons, {self.plan.describe(settings.batch_size)}"
+            + (f"; resumed at step {step}" if step else "")
         )
 
     def _can_score(self) -> bool:
