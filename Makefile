@@ -61,7 +61,7 @@ proto: setup
 
 # Each prints its tables and keeps them; bench/NAME.py --help says how to measure one of them otherwise.
 bench: setup
-	@set -e; for name in stages engine serving clients rates sizes; do \
+	@set -e; for name in stages engine loader serving clients rates sizes; do \
 		$(BIN)/python bench/$$name.py --results benchmarks/results; done
 
 # What our service is compared with; optional, gigabytes, and never in its own environment.

@@ -15,16 +15,21 @@ from PIL import Image
 
 from http_clients import make_counted, served
 from pictures import jpeg
+from training.coco import read_persons
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "bench"))  # no package: its scripts import each other by name
-drawn, load, results, server, timing, watch = map(
-    importlib.import_module, ("drawn", "load", "results", "server", "timing", "watch")
+drawn, drawn_coco, feeding, load, results, server, timing, watch = map(
+    importlib.import_module, ("drawn", "drawn_coco", "feeding", "load", "results", "server", "timing", "watch")
 )
 
 # Every script with the least that it can measure, and the tables that it writes.
 SCRIPTS = {
     "clients": (["--rounds", "1", "--seconds", "0.1", "--clients", "1", "3"], ["clients"]),
+    "loader": (
+        ["--input", "64x48", "--batch-size", "2", "--workers", "0", "1", "--photographs", "5", "--seconds", "0.01"],
+        ["loader-64x48", "loader-stages", "loader-views-64x48", "loader-views-stages"],
+    ),
     "rates": (["--seconds", "2", "--percent", "90"], ["rates"]),
     "serving": (["--rounds", "1", "--seconds", "0.1"], ["crowds", "health", "idle"]),
     "sizes": (["--rounds", "1", "--seconds", "0.1", "--persons", "1", "40"], ["persons", "pixels"]),
@@ -78,6 +83,46 @@ def test_a_crowd_lies_in_the_picture_side_by_side():
     assert drawn.pose_path([[1, 2, 3, 4]]) == "/pose?boxes=%5B%5B1%2C%202%2C%203%2C%204%5D%5D"
     with pytest.raises(ValueError, match="persons is 41; allowed: 1 to 40"):
         drawn.crowd_boxes(41, width=640, height=480)
+
+
+def test_drawn_annotations_are_of_cocos_layout():
+    with drawn_coco.drawn_coco(6) as (annotations, images):
+        persons = read_persons(annotations, images).persons
+        assert len(persons) == sum(drawn_coco.PERSONS) + 1
+        assert all(person.image_path.exists() for person in persons)
+        assert all((person.box_xywh[:2] + person.box_xywh[2:] <= (640, 480)).all() for person in persons)
+    assert not images.exists()
+
+
+class Clock:
+    """Goes on only where it is told to."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def perf_counter(self):
+        return self.seconds
+
+
+def test_what_training_waits_for_is_told_apart_from_its_steps(monkeypatch):
+    clock, seen = Clock(), []
+    monkeypatch.setattr(feeding, "time", clock)
+
+    class Loader:
+        """Two batches an epoch, each a second late."""
+
+        def epoch(self, number):
+            for _ in range(2):
+                clock.seconds += 1
+                yield number
+
+    def step(example):
+        clock.seconds += 3
+        seen.append(example)
+
+    per_s, share = feeding.fed(Loader(), step, seconds=20.0)
+    assert seen == [0, 0, 1, 1, 2, 2]  # one to warm up, and then 20 seconds
+    assert (per_s, share) == (0.25, 0.25)
 
 
 def test_a_service_is_watched_from_outside():
