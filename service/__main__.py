@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
-from typing import NamedTuple
 
 # gRPC writes lines of its own to stderr, whatever the format of the log; what it says here as errors is told as such.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
@@ -19,25 +20,22 @@ import torch
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from model.checkpoint import CheckpointCard, read_card
 from model.cuda_runtime import take_own_stream
-from model.device import pick_devices
-from model.estimator import PoseEstimator
-from model.loading import load_estimators
-from model.skeleton import NUM_KEYPOINTS
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
 from service.api_keys import read_api_keys
 from service.core import PoseService
 from service.engine import Engine
-from service.explaining import attention_shapes
 from service.grpc_server import add_health, add_port, follow_readiness, make_grpc_server
+from service.http_admin import admin_beside, create_admin_app
 from service.http_api import create_app
 from service.http_server import HttpServer, make_http_server
 from service.images import ImageLimits
 from service.lane import Lane
+from service.loading import NetworkLoader, make_loader
+from service.loading_thread import is_loading
 from service.metrics import Metrics
-from service.poses import ModelInfo
+from service.reloading import Reloads
 from service.running import serve
 from service.settings import ServiceSettings
 from service.tracing import Tracer, make_tracer
@@ -47,43 +45,25 @@ log = logging.getLogger("service")
 VERSION = version("btranspose")
 
 
-class PerDevice(NamedTuple):
-    """What the settings leave open: batches at a time on a device, and the most persons in one."""
-
-    lanes: int
-    max_batch: int
-
-
-PER_DEVICE = {"cpu": PerDevice(1, 16), "cuda": PerDevice(2, 64)}
+def loader_of(settings: ServiceSettings) -> NetworkLoader:
+    """What loads checkpoints as the settings say. Raises ValueError for a device that is not here."""
+    return make_loader(
+        settings.device,
+        lanes=settings.lanes,
+        max_batch=settings.max_batch,
+        precision=settings.precision,
+        runtime=settings.runtime,
+        threads=settings.threads,
+        cache_dir=settings.cache_dir,
+    )
 
 
 def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | None) -> PoseService:
     """Load the checkpoint and put the service together. Raises ValueError if the settings do not work here."""
-    # Only the engine's thread may compute in parallel. OpenMP keeps a team for each thread that ever did, and with more
-    # teams than cores it puts its threads to sleep at the end of every loop, which halves the speed of the network.
-    threads = settings.threads or torch.get_num_threads()
-    torch.set_num_threads(1)
-    card = read_card(settings.checkpoint)
-    if card.config.num_keypoints != NUM_KEYPOINTS:
-        raise ValueError(f"{settings.checkpoint} has {card.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
-    devices = pick_devices(settings.device)
-    on = PER_DEVICE[devices[0].type]
-    max_batch = settings.max_batch or on.max_batch
-    estimators = [
-        estimator
-        for device in devices
-        for estimator in load_estimators(
-            settings.checkpoint,
-            device,
-            precision=settings.precision,
-            runtime=settings.runtime,
-            threads=settings.threads,
-            cache_dir=settings.cache_dir,
-            max_batch=max_batch,
-            count=settings.lanes or on.lanes,
-        )[0]
-    ]
-    info = _describe(card, estimators)
+    threads = settings.threads or torch.get_num_threads()  # before the loader leaves one
+    load = loader_of(settings)
+    network = load(settings.checkpoint)
+    info = network.info
     runs_on = f"{info.runtime} on {info.device} in {info.precision}"
     log.info("serving %s (%s), %s", info.label, settings.checkpoint.name, runs_on)
     admission = Admission(
@@ -95,8 +75,13 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         observers=(metrics.on_request, log_request, *((tracer.on_request,) if tracer else ())),
     )
     engine = Engine(
-        [Lane(each, on_start=partial(_begin_lane, each.runtime.device, threads)) for each in estimators],
-        max_batch=max_batch,
+        [
+            Lane(on_start=partial(_begin_lane, device, threads))
+            for device in load.devices
+            for _ in range(load.lanes)  # in the order of the network's estimators
+        ],
+        network,
+        max_batch=load.max_batch,
         max_waiting=settings.max_waiting,
         stalled_after_s=settings.stalled_after_s,
         observer=metrics,
@@ -111,8 +96,6 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
     return PoseService(
         engine,
         admission,
-        card=card,
-        info=info,
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
     )
@@ -124,22 +107,6 @@ def _begin_lane(device: torch.device, threads: int) -> None:
         take_own_stream(device)
     else:
         torch.set_num_threads(threads)
-
-
-def _describe(card: CheckpointCard, estimators: Sequence[PoseEstimator]) -> ModelInfo:
-    """What `GET /model` tells."""
-    first = estimators[0]
-    return ModelInfo(
-        variant=card.config.key,
-        label=card.config.label,
-        parameters=sum(parameter.numel() for parameter in first.net.parameters()),
-        input_hw=card.config.input_hw,
-        checkpoint_sha256=card.sha256,
-        runtime=first.runtime.name,
-        device=",".join(dict.fromkeys(str(each.runtime.device) for each in estimators)),
-        precision=first.runtime.precision,
-        attention=attention_shapes(card.config),
-    )
 
 
 def read_settings(argv: list[str] | None = None) -> ServiceSettings:
@@ -178,29 +145,78 @@ def build_servers(
     return http_server, grpc_server
 
 
+@asynccontextmanager
+async def changeable(settings: ServiceSettings, service: PoseService, metrics: Metrics) -> AsyncIterator[asyncio.Event]:
+    """A service whose network can be replaced, over the admin socket if there is one, and by setting the event.
+
+    Raises ValueError if the socket cannot be had.
+    """
+    reloads = Reloads(
+        service,
+        loader_of(settings),
+        checkpoint=settings.checkpoint,
+        folder=settings.checkpoint_dir,
+        observer=metrics,
+    )
+    asked = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        if settings.admin_socket is not None:
+            app = create_admin_app(reloads, partial(read_keys_again, settings, service))
+            await stack.enter_async_context(admin_beside(app, settings.admin_socket))
+        following = asyncio.create_task(reloads.follow(asked, asked_by="SIGHUP"))
+        try:
+            yield asked
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
+def read_keys_again(settings: ServiceSettings, service: PoseService) -> int:
+    """Have the keys that are now in their file accepted, and no others; how many there are. Raises ValueError."""
+    if settings.api_key_file is None:
+        raise ValueError("there is no file of API keys; allowed: with --api-key-file")
+    keys = read_api_keys(settings.api_key_file)
+    service.admission.api_keys = keys
+    log.info("%d API keys are accepted", len(keys))
+    return len(keys)
+
+
 async def run(settings: ServiceSettings, service: PoseService, metrics: Metrics) -> int:
-    """Serve over both protocols until told to stop; 2 if a port or a certificate cannot be used."""
-    try:
-        http_server, grpc_server = build_servers(settings, service, metrics)
-    except ValueError as error:
-        return complain(error)
-    health = asyncio.create_task(follow_readiness(service, add_health(grpc_server)))
-    try:
-        return await serve(
-            service,
-            http_server,
-            grpc_server,
-            drain_timeout_s=settings.drain_timeout_s,
-            drain_delay_s=settings.drain_delay_s,
-        )
-    finally:
-        await health
+    """Serve over both protocols until told to stop; 2 if a port, a certificate or a socket cannot be used."""
+    async with AsyncExitStack() as stack:
+        try:
+            asked = await stack.enter_async_context(changeable(settings, service, metrics))
+            http_server, grpc_server = build_servers(settings, service, metrics)
+        except ValueError as error:
+            return complain(error)
+
+        def on_hangup() -> None:
+            if settings.api_key_file is not None:
+                try:
+                    read_keys_again(settings, service)
+                except ValueError as error:
+                    log.error("SIGHUP: %s; the keys of before are accepted", error)
+            asked.set()
+
+        health = asyncio.create_task(follow_readiness(service, add_health(grpc_server)))
+        try:
+            return await serve(
+                service,
+                http_server,
+                grpc_server,
+                drain_timeout_s=settings.drain_timeout_s,
+                drain_delay_s=settings.drain_delay_s,
+                on_hangup=on_hangup,
+            )
+        finally:
+            await health
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT. 0 after an orderly stop, 1 if work was lost, 2 if the settings do not work."""
     settings = read_settings(argv)
     configure_logging(level=settings.log_level, log_format=settings.log_format)
+    signal.signal(signal.SIGHUP, lambda *_: log.warning("SIGHUP before the service runs; nothing is read again"))
     metrics = Metrics()
     try:
         tracer = make_tracer(os.environ, version=VERSION)
@@ -222,7 +238,7 @@ def complain(error: ValueError) -> int:
 
 if __name__ == "__main__":
     code = main()
-    if code == 1:
+    if code == 1 or is_loading():
         # Something is still at work that could not be ended, perhaps in the network; do not wait for it again.
         logging.shutdown()
         os._exit(code)

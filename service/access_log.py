@@ -52,6 +52,8 @@ def request_fields(record: RequestRecord) -> dict[str, str | int | float]:
         "width": record.width,
         "height": record.height,
     }
+    if record.network:
+        fields["network"] = record.network
     for stage in STAGES:
         if stage in record.stages:
             started_s, ended_s = record.stages[stage]

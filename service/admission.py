@@ -29,7 +29,7 @@ class Admission:
         max_dependencies: the most of them that are at work on dependency maps, which cost more than poses.
         max_held_bytes: the most bytes of pictures that requests hold at a time.
         timeout_s: the longest that a request may take, from its head to its answer; a caller may ask for less.
-        api_keys: who may ask; None for everybody.
+        api_keys: who may ask; None for everybody. May be replaced at any time.
         observers: each is given the record of every request when it is over.
     """
 
@@ -51,7 +51,7 @@ class Admission:
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
         self._timeout_s = timeout_s
-        self._api_keys = api_keys
+        self.api_keys = api_keys
         self._observers = observers
         self._idle = asyncio.Event()
         self._idle.set()
@@ -81,8 +81,8 @@ class Admission:
 
     def authenticate(self, caller: Caller) -> None:
         """Raises Unauthenticated unless the caller may ask."""
-        if self._api_keys is not None:
-            self._api_keys.check(caller.api_key)
+        if self.api_keys is not None:
+            self.api_keys.check(caller.api_key)
 
     def hold(self, record: RequestRecord, more_bytes: int) -> None:
         """Account for bytes of a picture that arrived, until the request is over. Raises Overloaded if they are many.

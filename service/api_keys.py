@@ -1,4 +1,4 @@
-"""Who may ask: a list of keys, read once, compared in constant time, never written anywhere."""
+"""Who may ask: a list of keys, compared in constant time, never written anywhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ class ApiKeys:
         self._digests = tuple(_digest(key) for key in keys)
         if not self._digests:
             raise ValueError("there are no API keys; allowed: one or more")
+
+    def __len__(self) -> int:
+        return len(self._digests)
 
     def check(self, key: str | None) -> None:
         """Raises Unauthenticated unless the key is one of those accepted."""

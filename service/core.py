@@ -12,9 +12,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-
-from model.checkpoint import CheckpointCard
 from model.crop import Pixels
 from model.estimator import ExplainedKeypoints, Keypoints, PersonCrop, keypoints_to_image, pose_score
 from service.admission import Admission
@@ -23,6 +20,7 @@ from service.engine import Engine
 from service.errors import EngineFailed, Overloaded
 from service.explaining import check_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
+from service.network import Network
 from service.poses import (
     DECIMALS,
     Box,
@@ -48,8 +46,6 @@ class PoseService:
     Args:
         engine: runs the network; closed with the service.
         admission: opened when the network has run once, closed when the service stops.
-        card: of the checkpoint that the engine runs.
-        info: what `GET /model` tells.
         limits: of the pictures that are taken.
         max_persons: the most boxes in one request.
     """
@@ -59,23 +55,36 @@ class PoseService:
         engine: Engine,
         admission: Admission,
         *,
-        card: CheckpointCard,
-        info: ModelInfo,
         limits: ImageLimits,
         max_persons: int,
     ) -> None:
-        self.info = info
         self.limits = limits
         self.max_persons = max_persons
         self.admission = admission
         self.admission.closed_because = WARMING_UP
         self.stopping = asyncio.Event()
-        self._config = card.config
         self._engine = engine
         self._decoders = ThreadPoolExecutor(max_workers=MAX_DECODERS, thread_name_prefix="decode")
         # One thread: pictures are drawn one after the other, and poses keep the other cores.
         self._renderer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
         self._probe: asyncio.Task[bool] | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What `GET /model` tells."""
+        return self._engine.network.info
+
+    @property
+    def network(self) -> Network:
+        """What serves requests that come now. Set it, on the event loop, to serve another from the next request on.
+
+        Those that came before are finished on theirs.
+        """
+        return self._engine.network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._engine.network = network
 
     async def why_not_ready(self) -> str | None:
         """None when pictures are taken and the network answers; otherwise the reason.
@@ -109,14 +118,19 @@ class PoseService:
         """
         check_boxes(request.boxes_xywh, max_persons=self.max_persons)
         record.persons = 1 if request.boxes_xywh is None else len(request.boxes_xywh)
+        network = self._begin(record)
         if record.persons == 0:
-            picture = await self._crop(request, record)
+            picture = await self._crop(request, record, network)
             return PoseResult(width=picture.width, height=picture.height, poses=())
         # Room first: a picture that will not be computed need not be decoded.
         async with self._engine.room(
-            record.persons, flip_test=request.flip_test, deadline_s=record.deadline_s, patient=patient
+            record.persons,
+            network=network,
+            flip_test=request.flip_test,
+            deadline_s=record.deadline_s,
+            patient=patient,
         ) as room:
-            picture = await self._crop(request, record)
+            picture = await self._crop(request, record, network)
             found = await self._run(room, [crop.pixels for crop in picture.crops], record)
         poses = tuple(map(_pose, picture.boxes_xywh, picture.crops, found))
         return PoseResult(width=picture.width, height=picture.height, poses=poses)
@@ -129,21 +143,25 @@ class PoseService:
 
         Raises the errors of `service.errors`.
         """
-        check_dependency(request, self._config)
+        network = self._begin(record)
+        config = network.config
+        check_dependency(request, config)
         record.persons = 1
         loop = asyncio.get_running_loop()
         with self.admission.dependency():
-            async with self._engine.room(1, levels=(request.level,), deadline_s=record.deadline_s) as room:
+            async with self._engine.room(
+                1, network=network, levels=(request.level,), deadline_s=record.deadline_s
+            ) as room:
                 with record.stage("decode"):
-                    person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, self._config)
+                    person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, config)
                 record.width, record.height = person.width, person.height
                 (found,) = await self._run(room, [person.crop.pixels], record)
             if not isinstance(found, ExplainedKeypoints):
                 raise TypeError(f"the engine explained with a {type(found).__name__}")
             if not request.as_picture:
-                return dependency_map(request, person, found, self._config)
+                return dependency_map(request, person, found, config)
             with record.stage("render"):
-                return await loop.run_in_executor(self._renderer, dependency_png, request, person, found, self._config)
+                return await loop.run_in_executor(self._renderer, dependency_png, request, person, found, config)
 
     def stop(self, because: str = SHUTTING_DOWN) -> None:
         """Take no more requests; those that were taken go on."""
@@ -157,10 +175,16 @@ class PoseService:
             threads.shutdown(wait=False, cancel_futures=True)
         return self._engine.close(timeout_s)
 
-    async def _crop(self, request: PoseRequest, record: RequestRecord) -> CroppedPicture:
+    def _begin(self, record: RequestRecord) -> Network:
+        """The network on which a request begins, and will be finished, whatever takes over meanwhile."""
+        network = self._engine.network
+        record.network = network.short_sha256
+        return network
+
+    async def _crop(self, request: PoseRequest, record: RequestRecord, network: Network) -> CroppedPicture:
         loop = asyncio.get_running_loop()
         with record.stage("decode"):
-            picture = await loop.run_in_executor(self._decoders, crop_persons, request, self.limits, self._config)
+            picture = await loop.run_in_executor(self._decoders, crop_persons, request, self.limits, network.config)
         record.width, record.height = picture.width, picture.height
         return picture
 
@@ -185,10 +209,10 @@ class PoseService:
             return False
 
     async def _try_network(self) -> bool:
-        blank = np.zeros((*self._config.input_hw, 3), dtype=np.uint8)
+        network = self._engine.network
         try:
-            async with self._engine.room(1, flip_test=False) as room:
-                await room.run([blank])
+            async with self._engine.room(1, network=network) as room:
+                await room.run([network.blank()])
         except EngineFailed:
             return False
         except Overloaded:

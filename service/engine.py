@@ -1,7 +1,8 @@
 """Runs the network for many requests at a time: does what `service.batcher` decides, in the threads of its lanes.
 
-The event loop never waits for the network, and the state of the queue is only touched from it. Knows nothing of images
-or protocols.
+The event loop never waits for the network, and the state of the queue is only touched from it. Another network can take
+over at any time: requests that came before stay with theirs, and as persons run together only if they are of the same
+group, which names the network, no batch has persons of both. Knows nothing of images or protocols.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-
-import numpy as np
 
 from model.crop import Pixels
 from model.estimator import Keypoints
@@ -37,6 +36,7 @@ from service.batch_events import (
 from service.batcher import Batcher
 from service.errors import EngineFailed, Late, Overloaded
 from service.lane import Lane
+from service.network import Group, Network
 from service.room import Room
 from service.work import Work
 
@@ -68,6 +68,7 @@ class Engine:
 
     Args:
         lanes: what runs the network; each is used by this engine only, and closed with it.
+        network: what serves at first.
         max_batch: the most crops that one call of an estimator gets.
         max_waiting: the most persons that are admitted and unanswered; more are refused.
         stalled_after_s: a lane whose batch takes longer than this is not well.
@@ -77,6 +78,7 @@ class Engine:
     def __init__(
         self,
         lanes: Sequence[Lane],
+        network: Network,
         *,
         max_batch: int,
         max_waiting: int,
@@ -84,6 +86,7 @@ class Engine:
         observer: EngineObserver | None = None,
     ) -> None:
         self._lanes = tuple(lanes)
+        self.network = network
         self._stalled_after_s = stalled_after_s
         self._observer = observer or EngineObserver()
         self._batcher: Batcher[Pixels, Keypoints] = Batcher(
@@ -92,6 +95,17 @@ class Engine:
         self._rooms: dict[int, Room] = {}
         self._jobs = 0
         self._seconds_a_person = 0.0  # running mean; 0 until the first batch
+
+    @property
+    def network(self) -> Network:
+        """What serves requests that come now; for all lanes at once. Set it, on the event loop, to serve another."""
+        return self._network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        if len(network.estimators) != len(self._lanes):
+            raise ValueError(f"the network has {len(network.estimators)} estimators; allowed: {len(self._lanes)}")
+        self._network = network
 
     @property
     def failures(self) -> int:
@@ -132,6 +146,7 @@ class Engine:
         self,
         persons: int,
         *,
+        network: Network | None = None,
         flip_test: bool = False,
         levels: tuple[Level, ...] = (),
         deadline_s: float = math.inf,
@@ -143,6 +158,7 @@ class Engine:
 
         Args:
             persons: how many there will be.
+            network: what runs them; None: what serves now.
             flip_test: as `Estimator.estimate` has it.
             levels: where attention is collected; then the answers are `ExplainedKeypoints`.
             deadline_s: in `time.monotonic`; nothing of the request is started after it.
@@ -154,8 +170,8 @@ class Engine:
         job = self._jobs
         room = self._rooms[job] = Room(self.step, job)
         try:
-            work = Work(levels, flip_test)
-            self.step(Arrive(job, persons, group=work, deadline_s=deadline_s, patient=patient))
+            group = Group(network or self._network, Work(levels, flip_test))
+            self.step(Arrive(job, persons, group=group, deadline_s=deadline_s, patient=patient))
             await room.admitted
             yield room
         finally:
@@ -177,8 +193,9 @@ class Engine:
     def _do(self, effect: Effect[Pixels, Keypoints]) -> None:
         match effect:
             case Run(crops, group, started, lane):
-                assert isinstance(group, Work)  # as it arrived
-                self._lanes[lane].run(group, crops, partial(self._finished, lane, crops))
+                assert isinstance(group, Group)  # as it arrived
+                estimator = group.network.estimators[lane]
+                self._lanes[lane].run(estimator, group.work, crops, partial(self._finished, lane, crops))
                 for job in started:
                     self._rooms[job].started_s = time.monotonic()
             case Admitted(job):
@@ -209,23 +226,27 @@ class Engine:
             failed.rests = any(not (other.failures or other.rests or self._is_over(other)) for other in self._lanes)
             self.step(BatchFailed(lane, failed.rests))
             if failed.rests:
-                self._try_later(lane, np.zeros_like(crops[0]), tries=0)
+                self._try_later(lane, tries=0)
             return
         newest = seconds / len(crops)
         self._seconds_a_person += (FORGETTING if self._seconds_a_person else 1.0) * (newest - self._seconds_a_person)
         _tell(lambda: self._observer.on_batch(len(crops), seconds))
         self.step(BatchDone(found, lane))
 
-    def _try_later(self, lane: int, blank: Pixels, *, tries: int) -> None:
+    def _try_later(self, lane: int, *, tries: int) -> None:
         """Run a blank crop in a lane that rests, again and again, ever more rarely, until that goes well."""
         wait_s = min(LONGEST_REST_S, FIRST_REST_S * 2 ** min(tries, 16))
         log.error("lane %d of the engine failed and rests; it is tried again in %g s", lane, wait_s)
-        told = partial(self._tried, lane, blank, tries + 1)
-        asyncio.get_running_loop().call_later(wait_s, self._lanes[lane].run, Work(), [blank], told)
+        asyncio.get_running_loop().call_later(wait_s, self._try, lane, tries + 1)
 
-    def _tried(self, lane: int, blank: Pixels, tries: int, found: Sequence[Keypoints] | None, _: float) -> None:
+    def _try(self, lane: int, tries: int) -> None:
+        network = self._network  # what serves by now
+        told = partial(self._tried, lane, tries)
+        self._lanes[lane].run(network.estimators[lane], Work(), [network.blank()], told)
+
+    def _tried(self, lane: int, tries: int, found: Sequence[Keypoints] | None, _: float) -> None:
         if found is None:
-            self._try_later(lane, blank, tries=tries)
+            self._try_later(lane, tries=tries)
             return
         self._lanes[lane].rests = False
         log.info("lane %d of the engine works again", lane)

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from service.core import PoseService
@@ -95,10 +96,27 @@ def create_app(service: PoseService, metrics: Metrics, *, version: str, body_tim
                 return Response(found, media_type=PNG)
             return Response(DependencyBody.of(found).model_dump_json(), media_type="application/json")
 
+    _keep_document_true(app, service)
     add_explorer(app)
     _add_information(app, service)
     _add_metrics(app, metrics)
     return app
+
+
+def _keep_document_true(app: FastAPI, service: PoseService) -> None:
+    """Have `/openapi.json` tell the layers and heads of what serves, also when another network has taken over."""
+    (route,) = (one for one in app.routes if isinstance(one, APIRoute) and one.path == "/dependency")
+    written, told = app.openapi, service.info.attention
+
+    def openapi() -> dict[str, Any]:
+        nonlocal told
+        if service.info.attention != told:
+            told = service.info.attention
+            route.openapi_extra = _with_caller(dependency_openapi(told))
+            app.openapi_schema = None
+        return written()
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _add_information(app: FastAPI, service: PoseService) -> None:

@@ -1,4 +1,4 @@
-"""One estimator, and the thread that calls it: a lane of the engine. A device has one, or several that overlap."""
+"""A thread that calls estimators: a lane of the engine. A device has one, or several that overlap."""
 
 from __future__ import annotations
 
@@ -24,12 +24,10 @@ class Lane:
     """Runs one batch after the other.
 
     Args:
-        estimator: called from this lane's thread only.
-        on_start: called once, in that thread, before anything else runs there.
+        on_start: called once, in its thread, before anything else runs there.
     """
 
-    def __init__(self, estimator: Estimator, *, on_start: Callable[[], None] | None = None) -> None:
-        self._estimator = estimator
+    def __init__(self, *, on_start: Callable[[], None] | None = None) -> None:
         self._running_since_s: float | None = None
         self.failures = 0  # batches in a row
         self.rests = False  # said by the engine: it gets no requests until a blank crop goes through it
@@ -44,11 +42,14 @@ class Lane:
         """Whether it is at a batch that began before this monotonic time."""
         return self._running_since_s is not None and self._running_since_s < before_s
 
-    def run(self, work: Work, crops: Sequence[Pixels], told: Told) -> None:
-        """Run a batch; `told` gets the keypoints, or None if that failed, and the seconds, on this event loop."""
+    def run(self, estimator: Estimator, work: Work, crops: Sequence[Pixels], told: Told) -> None:
+        """Run a batch; `told` gets the keypoints, or None if that failed, and the seconds, on this event loop.
+
+        An estimator is to be given to one lane only, because only one thread may be in it.
+        """
         self._running_since_s = time.monotonic()
         loop = asyncio.get_running_loop()
-        self._orders.put(lambda: self._run(loop, work, crops, told))
+        self._orders.put(lambda: self._run(loop, estimator, work, crops, told))
 
     def end(self) -> None:
         """Take no more, and end the thread after what was ordered."""
@@ -63,12 +64,15 @@ class Lane:
         """The thread."""
         while (order := self._orders.get()) is not None:
             order()
+            del order  # while it waits for the next, it must not keep a network that no longer serves
 
-    def _run(self, loop: asyncio.AbstractEventLoop, work: Work, crops: Sequence[Pixels], told: Told) -> None:
+    def _run(
+        self, loop: asyncio.AbstractEventLoop, estimator: Estimator, work: Work, crops: Sequence[Pixels], told: Told
+    ) -> None:
         started_s = time.monotonic()
         found: Sequence[Keypoints] | None
         try:
-            found = work.do(self._estimator, crops)
+            found = work.do(estimator, crops)
         except Exception:
             log.exception("the network failed on %d crops", len(crops))
             found = None

@@ -1,7 +1,8 @@
 """What Prometheus is told, in base units, one registry per service, one process.
 
 Requests are counted from their records when they are over; the engine tells of its batches; gauges are read when
-scraped. Every label has few values, all known beforehand, so that each series exists from the start.
+scraped. Every label has few values, all known beforehand, so that each series exists from the start; but what is served
+is one series with a label for the checkpoint, replaced by another when another takes over.
 
 Buckets. A request lives between a millisecond (refused) and half a minute (the deadline), so the buckets of seconds go
 from 1 ms to 30 s, about doubling: a quantile read from them is within a factor of two, and closer between 10 and
@@ -10,6 +11,7 @@ from 1 ms to 30 s, about doubling: a quantile read from them is within a factor 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
@@ -17,16 +19,19 @@ from prometheus_client.exposition import choose_encoder
 
 from service.engine import Engine, EngineObserver
 from service.errors import ALL_ERRORS
+from service.network import Network
 from service.poses import ModelInfo
 from service.record import DEFECT, DEPENDENCY, GONE, METHODS, OK, PROTOCOLS, STAGES, RequestRecord
+from service.reloading import ReloadObserver
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PERSONS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 OUTCOMES = (OK, GONE, DEFECT, *(error.reason for error in ALL_ERRORS))
+RELOADS = ("ok", "failed", "rolled_back")
 
 
-class Metrics(EngineObserver):
-    """The series of one service. Give `on_request` to the admission and the object itself to the engine."""
+class Metrics(EngineObserver, ReloadObserver):
+    """The series of one service. Give `on_request` to the admission, the object itself to the engine and to reloads."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -73,6 +78,23 @@ class Metrics(EngineObserver):
             ("reason",),
             registry=registry,
         )
+        self._reloads = Counter(
+            "btranspose_reloads",
+            "Times that another network was to take over since the start: ok, failed (what served goes on), or "
+            "rolled_back (the one before serves again).",
+            ("outcome",),
+            registry=registry,
+        )
+        self._last_reload_failed = Gauge(
+            "btranspose_last_reload_failed", "1 if the last one failed; otherwise 0.", registry=registry
+        )
+        self._serving_since = Gauge(
+            "btranspose_serving_since_timestamp_seconds",
+            "When what is being served took over, at the start or later, in Unix time.",
+            registry=registry,
+        )
+        for outcome in RELOADS:
+            self._reloads.labels(outcome)
         for protocol in PROTOCOLS:
             for method in METHODS:
                 self._request_seconds.labels(protocol, method)
@@ -133,9 +155,30 @@ class Metrics(EngineObserver):
             Gauge(f"btranspose_{name}", help_text, registry=self.registry).set_function(read)
 
     def describe(self, info: ModelInfo, *, version: str) -> None:
-        """What runs, as labels of series that are always 1."""
+        """What runs at the start, as labels of series that are always 1."""
         Info("btranspose_build", "The version of the service.", registry=self.registry).info({"version": version})
-        Info("btranspose_model", "What is being served.", registry=self.registry).info(
+        self._model = Info("btranspose_model", "What is being served.", registry=self.registry)
+        self._tell_model(info)
+
+    def on_reloaded(self, network: Network) -> None:
+        self._tell_reload("ok", network)
+
+    def on_rolled_back(self, network: Network) -> None:
+        self._tell_reload("rolled_back", network)
+
+    def on_reload_failed(self) -> None:
+        self._reloads.labels("failed").inc()
+        self._last_reload_failed.set(1)
+
+    def _tell_reload(self, outcome: str, network: Network) -> None:
+        self._reloads.labels(outcome).inc()
+        self._last_reload_failed.set(0)
+        self._tell_model(network.info)
+
+    def _tell_model(self, info: ModelInfo) -> None:
+        """As the labels of the one series; that of what served before is gone then."""
+        self._serving_since.set(time.time())
+        self._model.info(
             {
                 "variant": info.variant,
                 "checkpoint_sha256": info.checkpoint_sha256,

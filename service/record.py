@@ -47,7 +47,10 @@ class Caller:
 
 @dataclass(kw_only=True)
 class RequestRecord:
-    """One request. Times are of `time.monotonic`, in seconds; `outcome` is "ok", "gone", "internal" or a reason."""
+    """One request. Times are of `time.monotonic`, in seconds; `outcome` is "ok", "gone", "internal" or a reason.
+
+    `network`: the beginning of the SHA-256 of the checkpoint that it was given to; "" if it did not come so far.
+    """
 
     caller: Caller
     started_s: float = field(default_factory=time.monotonic)
@@ -58,6 +61,7 @@ class RequestRecord:
     width: int = 0
     height: int = 0
     persons: int = 0
+    network: str = ""
     outcome: str = OK
 
     @property

@@ -1,6 +1,7 @@
 """The life of the running service: warm up, serve both protocols, and stop in order.
 
     SIGTERM -> refuse what is new, tell the health checks -> finish what was admitted -> close the sockets -> end
+    SIGHUP -> whatever the caller of `serve` does then, and go on
 
 Knows nothing of what the servers serve.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import grpc
@@ -43,6 +44,7 @@ async def serve(
     *,
     drain_timeout_s: float,
     drain_delay_s: float = 0.0,
+    on_hangup: Callable[[], None] | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; a second one ends at once what is still at work.
 
@@ -52,6 +54,7 @@ async def serve(
         grpc_server: not started yet, its port bound.
         drain_timeout_s: how long requests that were admitted may take to finish.
         drain_delay_s: how long at least new requests are still answered (with 503) before the sockets close.
+        on_hangup: called on the event loop at each SIGHUP; None: the signal is left as it is.
 
     Returns:
         0, or 1 if something that was admitted could not be finished, or a server ended on its own.
@@ -60,6 +63,8 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, None)
+    if on_hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     async with warm(service):
         await grpc_server.start()
         http = asyncio.create_task(_serve_http(http_server))

@@ -31,7 +31,13 @@ class ServiceSettings(BaseSettings):
         cli_avoid_json=True,
     )
 
-    checkpoint: Path = Field(default=BUNDLED_CHECKPOINT, description="NAME.safetensors, with NAME.json beside it")
+    checkpoint: Path = Field(
+        default=BUNDLED_CHECKPOINT,
+        description="NAME.safetensors, with NAME.json beside it. SIGHUP reads it again, without a pause",
+    )
+    checkpoint_dir: Path | None = Field(
+        default=None, description="a folder whose checkpoints may be named over the admin socket; with admin_socket"
+    )
     device: str = Field(
         default="auto", description="auto (CUDA where there is one), cpu, cuda, cuda:N, or several as cuda:0,cuda:1"
     )
@@ -82,7 +88,12 @@ class ServiceSettings(BaseSettings):
     drain_delay_s: float = Field(
         default=0.0, ge=0, description="how long after SIGTERM new requests are still answered, with 503, at least"
     )
-    api_key_file: Path | None = Field(default=None, description="keys, one a line; requests must then show one")
+    admin_socket: Path | None = Field(
+        default=None, description="Unix socket, for the owner of the process only, to replace the network; see SIGHUP"
+    )
+    api_key_file: Path | None = Field(
+        default=None, description="keys, one a line; requests must then show one. SIGHUP reads it again"
+    )
     tls_cert: Path | None = Field(default=None, description="PEM chain, for both protocols; with tls_key")
     tls_key: Path | None = Field(default=None, description="PEM private key; with tls_cert")
     grpc_client_ca: Path | None = Field(
@@ -97,6 +108,12 @@ class ServiceSettings(BaseSettings):
             raise ValueError(
                 f"max_held_bytes is {self.max_held_bytes}; allowed: at least max_image_bytes = {self.max_image_bytes}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _folder_is_of_use(self) -> Self:
+        if self.checkpoint_dir is not None and self.admin_socket is None:
+            raise ValueError("checkpoint_dir needs admin_socket")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from model.estimator import ExplainedKeypoints, Keypoints
 from model.geometry import Array
 from model.levels import Level
 from model.skeleton import NUM_KEYPOINTS
-from model.variants import variant
+from model.variants import PoseConfig, variant
 from service.admission import Admission, Observer
 from service.api_keys import ApiKeys
 from service.core import PoseService
@@ -22,19 +22,22 @@ from service.engine import Engine, EngineObserver
 from service.explaining import attention_shapes
 from service.images import ImageLimits
 from service.lane import Lane
+from service.network import Network
 from service.poses import ModelInfo
+from service.work import Estimator
 
 CONFIG = variant("c3a1-4", input_hw=(64, 48))
 
 
 class BrightestPixel:
-    """An estimator that puts every keypoint on the brightest pixel of the crop, with a score of 0.5.
+    """An estimator that puts every keypoint on the brightest pixel of the crop, with the same score.
 
     It follows the crop as a real network would, so boxes, orientation and coordinates can be tested end to end. The
     tests may hold it back (`gate`), or let it fail (`fails_with`), and see what it was asked (`batches`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, config: PoseConfig = CONFIG, score: float = 0.5) -> None:
+        self.config = config
         self.batches: list[int] = []
         self.flip_tests: list[bool] = []
         self.levels: list[tuple[Level, ...]] = []
@@ -42,7 +45,7 @@ class BrightestPixel:
         self.gate.set()
         self.fails_with: Exception | None = None
         self.forgets = 0
-        self.score = 0.5
+        self.score = score
 
     def estimate(self, crops: Sequence[Pixels], *, flip_test: bool = False) -> list[Keypoints]:
         self.gate.wait(timeout=30)
@@ -58,16 +61,16 @@ class BrightestPixel:
         self.levels.append(tuple(levels))
         return [
             ExplainedKeypoints(
-                pose.points, pose.scores, {level: _looks_at_itself(level, pose.points) for level in levels}
+                pose.points, pose.scores, {level: _looks_at_itself(level, pose.points, self.config) for level in levels}
             )
             for pose in found
         ]
 
 
-def _looks_at_itself(level: Level, points: Array) -> JointAttention:
-    layers, heads = CONFIG.attention_layers(level), CONFIG.attention_heads(level)
-    height, width = CONFIG.tokens_hw
-    queries = query_tokens(points, CONFIG.tokens_hw)
+def _looks_at_itself(level: Level, points: Array, config: PoseConfig) -> JointAttention:
+    layers, heads = config.attention_layers(level), config.attention_heads(level)
+    height, width = config.tokens_hw
+    queries = query_tokens(points, config.tokens_hw)
     rows, columns = np.mgrid[:height, :width]
     distance = np.abs(rows - queries[:, 0, None, None]) + np.abs(columns - queries[:, 1, None, None])  # [K, H, W]
     sharpness = 0.5 + np.arange(layers * heads).reshape(layers, heads, 1, 1, 1) / 8
@@ -84,9 +87,29 @@ def _brightest(crop: Pixels, score: float) -> Keypoints:
     return Keypoints(np.tile(point, (NUM_KEYPOINTS, 1)), np.full(NUM_KEYPOINTS, score))
 
 
+def make_network(
+    *estimators: Estimator, sha256: str = "0" * 64, config: PoseConfig = CONFIG, source: str = ""
+) -> Network:
+    """A network that consists of fakes, one for each lane."""
+    info = ModelInfo(
+        variant=config.key,
+        label=config.label,
+        parameters=17,
+        input_hw=config.input_hw,
+        checkpoint_sha256=sha256,
+        runtime="torch",
+        device="cpu",
+        precision="float32",
+        attention=attention_shapes(config),
+    )
+    card = CheckpointCard(config=config, sha256=sha256)
+    return Network(card=card, info=info, estimators=estimators or (BrightestPixel(),), source=source)
+
+
 def make_engine(
-    estimator: BrightestPixel | None = None,
+    estimator: Estimator | None = None,
     *,
+    config: PoseConfig = CONFIG,
     max_batch: int = 8,
     max_waiting: int = 256,
     stalled_after_s: float = 60.0,
@@ -94,8 +117,10 @@ def make_engine(
     others: Sequence[BrightestPixel] = (),
 ) -> Engine:
     """An engine of one lane, and of as many more as there are `others`."""
+    estimators = (estimator or BrightestPixel(), *others)
     return Engine(
-        [Lane(each) for each in (estimator or BrightestPixel(), *others)],
+        [Lane() for _ in estimators],
+        make_network(*estimators, config=config),
         max_batch=max_batch,
         max_waiting=max_waiting,
         stalled_after_s=stalled_after_s,
@@ -131,22 +156,9 @@ def make_service(
     max_persons: int = 100,
 ) -> PoseService:
     """A service on a fake network: `engine` and `admission` where a test needs them to be special."""
-    info = ModelInfo(
-        variant=CONFIG.key,
-        label=CONFIG.label,
-        parameters=17,
-        input_hw=CONFIG.input_hw,
-        checkpoint_sha256="0" * 64,
-        runtime="torch",
-        device="cpu",
-        precision="float32",
-        attention=attention_shapes(CONFIG),
-    )
     return PoseService(
         engine or make_engine(estimator),
         admission or make_admission(),
-        card=CheckpointCard(config=CONFIG),
-        info=info,
         limits=limits or ImageLimits(),
         max_persons=max_persons,
     )

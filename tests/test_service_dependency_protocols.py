@@ -17,7 +17,6 @@ from drawings import lively_network, noise_photograph, tiny_config
 from fakes import make_admission, make_engine, make_service
 from grpc_clients import Served, ask, dependency_request, http_beside
 from http_clients import JPEG, dependency_params
-from model.checkpoint import CheckpointCard
 from model.dependency_picture import PANEL_HEIGHT, PICTURE_HEIGHT, dependency_figure, draw_dependency, view_of
 from model.estimator import PoseEstimator, crop_person, keypoints_to_image
 from model.geometry import affine_to_region, clip_box
@@ -25,10 +24,8 @@ from model.levels import COLORMAPS, LEVELS, MODES, Level
 from model.skeleton import KEYPOINT_NAMES
 from pictures import SIZE, encoded, jpeg, with_orientation
 from service.core import PoseService
-from service.explaining import attention_shapes
 from service.images import ImageLimits
 from service.pb import pose_pb2 as pb
-from service.poses import ModelInfo
 
 PHOTOGRAPH = jpeg(Image.fromarray(noise_photograph(90, 70)))
 BOX = (10.5, 3.25, 40.0, 50.0)
@@ -94,20 +91,8 @@ def real_network() -> PoseEstimator:
 
 
 def service_on(network: PoseEstimator) -> PoseService:
-    config = network.config
-    info = ModelInfo(
-        variant=config.key,
-        label=config.label,
-        parameters=17,
-        input_hw=config.input_hw,
-        checkpoint_sha256="0" * 64,
-        runtime="torch",
-        device="cpu",
-        precision="float32",
-        attention=attention_shapes(config),
-    )
-    engine, card = make_engine(network), CheckpointCard(config=config)
-    return PoseService(engine, make_admission(), card=card, info=info, limits=ImageLimits(), max_persons=9)
+    engine = make_engine(network, config=network.config)
+    return PoseService(engine, make_admission(), limits=ImageLimits(), max_persons=9)
 
 
 def upright(image: bytes) -> np.ndarray:

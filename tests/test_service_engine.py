@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from callers import Faulty, begin, columns_of, play, raising, running
-from fakes import BrightestPixel, make_engine
+from fakes import BrightestPixel, make_engine, make_network
 from service.engine import Engine, EngineObserver
 from service.errors import EngineFailed
 from service.lane import Lane
@@ -284,7 +284,7 @@ def test_what_is_to_be_done_at_the_start_is_done_once_in_the_thread_of_the_netwo
         where.append(f"start in {threading.current_thread().name}")
 
     async def run() -> None:
-        engine = Engine([Lane(Watched(), on_start=start)], max_batch=8, max_waiting=8)
+        engine = Engine([Lane(on_start=start)], make_network(Watched()), max_batch=8, max_waiting=8)
         for _ in range(2):
             async with engine.room(1, flip_test=False) as room:
                 await room.run([np.zeros((64, 48, 3), dtype=np.uint8)])

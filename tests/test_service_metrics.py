@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from fakes import BrightestPixel, make_admission, make_engine, make_service
+from fakes import BrightestPixel, make_admission, make_engine, make_network, make_service
 from grpc_clients import Served, ask, estimate_request, frame, refused, until
 from service.errors import ALL_ERRORS, Overloaded
 from service.metrics import Metrics
@@ -125,6 +125,7 @@ def test_every_series_exists_from_the_start():
         *(("btranspose_rejections_total", ("reason", error.reason)) for error in ALL_ERRORS),
         *(("btranspose_stage_duration_seconds_count", ("stage", stage)) for stage in STAGES),
         *(("btranspose_dropped_persons_total", ("reason", reason)) for reason in ("gone", "late", "failed")),
+        *(("btranspose_reloads_total", ("outcome", outcome)) for outcome in ("ok", "failed", "rolled_back")),
     ]
     assert [one for one in asked if one not in there] == []
 
@@ -161,6 +162,29 @@ def test_what_runs_is_told_as_labels():
     (model,) = [name for name in told if name.startswith("btranspose_model_info")]
     assert "checkpoint_sha256=0000" in model
     assert "device=cpu" in model
+
+
+def test_another_network_is_told_in_place_of_the_one_before_and_reloads_by_how_they_ended():
+    metrics = Metrics()
+    first, second = make_network(sha256="a" * 64), make_network(sha256="b" * 64)
+    metrics.describe(first.info, version="1.2.3")
+    since = samples(metrics)["btranspose_serving_since_timestamp_seconds{}"]
+    metrics.on_reload_failed()
+    assert samples(metrics)["btranspose_last_reload_failed{}"] == 1
+    metrics.on_reloaded(second)
+    told = samples(metrics)
+    (model,) = [name for name in told if name.startswith("btranspose_model_info")]
+    assert f"checkpoint_sha256={'b' * 64}" in model
+    assert told["btranspose_serving_since_timestamp_seconds{}"] > since
+    metrics.on_rolled_back(first)
+    told = samples(metrics)
+    (model,) = [name for name in told if name.startswith("btranspose_model_info")]
+    assert f"checkpoint_sha256={'a' * 64}" in model
+    assert {name: value for name, value in told.items() if "reload" in name} == {
+        "btranspose_reloads_total{outcome=ok}": 1,
+        "btranspose_reloads_total{outcome=failed}": 1,
+        "btranspose_reloads_total{outcome=rolled_back}": 1,
+    }
 
 
 def test_a_service_at_work_is_told_as_it_was():

@@ -97,6 +97,7 @@ def test_flags_win_over_the_environment(monkeypatch):
         (["--runtime", "magic"], "magic"),
         (["--tls-cert", "cert.pem"], "tls_cert and tls_key: give both or none"),
         (["--tls-key", "key.pem"], "tls_cert and tls_key: give both or none"),
+        (["--checkpoint-dir", "models"], "checkpoint_dir needs admin_socket"),
         (["--grpc-client-ca", "ca.pem"], "grpc_client_ca needs tls_cert and tls_key"),
         (["--unknown", "1"], "--unknown"),
     ],
@@ -165,6 +166,12 @@ def test_a_port_that_is_taken_is_one_clear_line(protocol, capsys, tiny):
 def test_an_address_of_another_machine_is_one_clear_line(capsys, tiny):
     said = complaint_of(capsys, "--checkpoint", tiny, "--host", "192.0.2.1")
     assert "cannot listen on 192.0.2.1:0" in said
+
+
+def test_an_admin_socket_that_cannot_be_had_is_one_clear_line(capsys, tiny, tmp_path):
+    path = tmp_path / "none" / "admin.sock"
+    said = complaint_of(capsys, "--checkpoint", tiny, "--admin-socket", path)
+    assert said.rstrip() == f"admin_socket is {path}, which cannot be used: no such file or directory"
 
 
 @pytest.mark.parametrize(
