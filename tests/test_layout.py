@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["model", "training", "service"])
+@pytest.mark.parametrize("name", ["model", "training", "service", "deploy"])
 def test_a_package_is_this_repositorys_and_nobody_elses(name):
     package = import_module(name)
     assert Path(str(package.__file__)).resolve().is_relative_to(ROOT)

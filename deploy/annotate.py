@@ -1,0 +1,273 @@
+"""Poses for millions of pictures: `python -m deploy.annotate photographs --out poses`.
+
+    python -m deploy.annotate photographs --out poses                          every picture is one person
+    python -m deploy.annotate val2017 --boxes person_keypoints.json --out poses   persons by their boxes
+    python -m deploy.annotate s3://bucket/photographs --out s3://bucket/poses --ray auto   on a Ray cluster
+
+The same command again continues a job that was cut off, where it was; other settings need another folder. A picture
+that cannot be read or answered is listed under `errors` and stops nothing. The answers are those of the service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from deploy.annotate_folder import Folder
+from deploy.annotate_plan import Plan, PlanError, Settings, make_plan, sha256_of, shard_name
+from deploy.annotate_pool import Finished, JobFailed, LocalPool, Progress, Ready, Told
+from deploy.annotate_shard import FORMATS
+from deploy.annotate_work import Job
+from model.checkpoint import read_card
+from model.device import pick_devices
+from service.settings import BUNDLED_CHECKPOINT
+
+CORES_A_PROCESS = 4
+LINE_PERIOD_S, TERMINAL_PERIOD_S = 30.0, 1.0
+
+
+@dataclass
+class Bar:
+    """Pictures, rate and time left, on stderr: one line that changes, or one now and then where it is no terminal."""
+
+    total: int
+    before: int
+    failed: int
+    done: int = 0
+    ahead: int = 0  # of them, in shards that are not done yet
+    started_s: float = field(default_factory=time.monotonic)
+    shown_s: float = 0.0
+
+    def hear(self, told: Told) -> None:
+        """Count what is told, and show it if it is time."""
+        match told:
+            case Ready() if not self.done:
+                self.started_s = time.monotonic()  # what loading takes is not the rate
+            case Progress(pictures):
+                self.ahead += pictures
+                self.done += pictures
+            case Finished(manifest):
+                rest = manifest["pictures"] - min(self.ahead, manifest["pictures"])
+                self.ahead -= manifest["pictures"] - rest
+                self.done += rest
+                self.failed += sum(manifest["failed"].values())
+        self.show()
+
+    def show(self, *, now: bool = False) -> None:
+        is_terminal = sys.stderr.isatty()
+        now_s = time.monotonic()
+        if not now and now_s - self.shown_s < (TERMINAL_PERIOD_S if is_terminal else LINE_PERIOD_S):
+            return
+        self.shown_s = now_s
+        over = min(self.total, self.before + self.done)
+        rate = self.done / max(1e-9, now_s - self.started_s)
+        left = f"{_span((self.total - over) / rate)} left" if rate > 0 and over < self.total else "0 s left"
+        line = (
+            f"{over:,} of {self.total:,} pictures ({100 * over / self.total:.1f} %), {rate:.1f} a second, "
+            f"{left if self.done else 'starting'}, {self.failed:,} failed"
+        )
+        print(f"\r{line}\x1b[K" if is_terminal else line, end="" if is_terminal else "\n", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes:.0f} min" if minutes < 100 else f"{hours:.1f} h"
+
+
+def manifests(out: Folder) -> Iterator[dict[str, Any]]:
+    """Of the shards that are done."""
+    for name in out.names("manifests"):
+        yield out.read_json(f"manifests/{name}")
+
+
+def summary(out: Folder, plan: Plan) -> dict[str, Any]:
+    """Exact counts of what is done. Raises PlanError if they contradict the plan."""
+    failed: Counter[str] = Counter()
+    shards: set[int] = set()
+    pictures = answered = persons = 0
+    for one in manifests(out):
+        shards.add(one["shard"])
+        pictures += one["pictures"]
+        answered += one["answered"]
+        persons += one["persons"]
+        failed.update(one["failed"])
+    if answered + failed.total() != pictures or (len(shards) == plan.shards and pictures != plan.pictures):
+        raise PlanError(f"{out.url}/manifests do not add up to the plan; allowed: files as they were written")
+    return {
+        "pictures": plan.pictures,
+        "done": pictures,
+        "answered": answered,
+        "persons": persons,
+        "failed": dict(sorted(failed.items())),
+        "ignored": plan.ignored,
+        "shards": plan.shards,
+        "shards_done": len(shards),
+    }
+
+
+def annotate(given: argparse.Namespace) -> dict[str, Any]:
+    """Do what is left of the job. Raises PlanError, JobFailed, ValueError for a checkpoint that cannot be read."""
+    out = Folder(given.out)
+    settings = Settings(
+        sources=tuple(given.sources),
+        checkpoint_sha256=read_card(given.checkpoint).sha256,
+        boxes=sha256_of(given.boxes) if given.boxes else None,
+        flip_test=given.flip_test,
+        precision=given.precision,
+        runtime=given.runtime,
+        format=given.format,
+        shard_size=given.shard_size,
+    )
+
+    def told(pictures: int) -> None:
+        if pictures % (100 * settings.shard_size) == 0:
+            print(f"{pictures:,} pictures listed", file=sys.stderr, flush=True)
+
+    plan = make_plan(out, settings, given.boxes, told)
+    names = {name.removesuffix(".json") for name in out.names("manifests")}
+    left = [shard for shard in range(plan.shards) if shard_name(shard) not in names]
+    so_far = summary(out, plan)
+    print(
+        f"{plan.pictures:,} pictures in {plan.shards:,} shards, {so_far['done']:,} of them done before", file=sys.stderr
+    )
+    if left:
+        bar = Bar(total=plan.pictures, before=so_far["done"], failed=sum(so_far["failed"].values()))
+        bar.show(now=True)
+        with closing(run_shards(given, settings, left)) as happening:
+            for one in happening:
+                bar.hear(one)
+        bar.show(now=True)
+        print(file=sys.stderr)
+    counted = summary(out, plan)
+    out.write_json("summary.json", counted)
+    return counted
+
+
+def run_shards(given: argparse.Namespace, settings: Settings, shards: Sequence[int]) -> Generator[Told, None, None]:
+    """Where the work is done: in processes here, or on a Ray cluster."""
+    if given.ray is None:
+        yield from LocalPool(jobs(given, settings)).run(shards)
+        return
+    from deploy.annotate_ray import RayPool
+
+    job = _job(given, settings, device=given.device, threads=given.threads)
+    cpus = given.num_cpus or max(1, given.threads)
+    pool = RayPool(job, address=given.ray, workers=given.workers, num_cpus=cpus, num_gpus=given.num_gpus)
+    yield from pool.run(shards)
+
+
+def jobs(given: argparse.Namespace, settings: Settings) -> list[Job]:
+    """One for each process: its device, and its part of the cores."""
+    devices = [str(device) for device in pick_devices(given.device)]
+    cores = os.cpu_count() or 1
+    on_cpu = devices == ["cpu"]
+    workers = given.workers or (max(1, cores // CORES_A_PROCESS) if on_cpu else len(devices))
+    threads = given.threads or (max(1, cores // workers) if on_cpu else 0)
+    return [_job(given, settings, device=devices[number % len(devices)], threads=threads) for number in range(workers)]
+
+
+def _job(given: argparse.Namespace, settings: Settings, *, device: str, threads: int) -> Job:
+    return Job(
+        out=given.out,
+        format=settings.format,
+        flip_test=settings.flip_test,
+        checkpoint=given.checkpoint.resolve(),
+        device=device,
+        precision=settings.precision,
+        runtime=settings.runtime,
+        threads=threads,
+    )
+
+
+def told_at_the_end(counted: dict[str, Any], out: str) -> str:
+    """The counts, for a person."""
+    failed = sum(counted["failed"].values())
+    reasons = ", ".join(f"{reason} {times:,}" for reason, times in counted["failed"].items())
+    ignored = ", ".join(f"{suffix} {times:,}" for suffix, times in sorted(counted["ignored"].items()))
+    lines = [
+        f"{counted['done']:,} of {counted['pictures']:,} pictures done: {counted['answered']:,} answered, "
+        f"{counted['persons']:,} persons; {failed:,} failed" + (f" ({reasons}; see {out}/errors)" if failed else ""),
+    ]
+    if ignored:
+        lines.append(f"files without a picture's name, not looked at: {ignored}")
+    return "\n".join(lines)
+
+
+def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line. Exits with 2 for what is wrong with it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.annotate", description="Poses for many pictures, into files of COCO results."
+    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help="folder, bucket, picture, or list (.txt)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder or URL for results; also what is continued")
+    parser.add_argument("--checkpoint", type=Path, default=BUNDLED_CHECKPOINT, help="instead of the bundled one")
+    parser.add_argument(
+        "--boxes", type=Path, metavar="JSON", help="COCO annotations with the persons' boxes; else the whole picture"
+    )
+    parser.add_argument("--flip-test", action="store_true", help="also look at the mirrored picture; twice the work")
+    parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the results (parquet)")
+    parser.add_argument("--shard-size", type=int, default=1000, help="pictures in a file of results (1000)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes; 0: one for each CUDA device, or for each four cores"
+    )
+    parser.add_argument("--device", default="auto", help="as `python -m service` has it")
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "int8"), default="auto")
+    parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="of each process; 0: the cores in equal parts")
+    parser.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: auto, local, or its address")
+    parser.add_argument("--num-cpus", type=float, default=0.0, help="of each process there; 0: its --threads, or 1")
+    parser.add_argument("--num-gpus", type=float, default=0.0, help="of each process on a Ray cluster, 0.5 for a half")
+    given = parser.parse_args(arguments)
+    if given.format == "parquet" and find_spec("pyarrow") is None:
+        parser.error("--format parquet needs pyarrow: pip install '.[annotate]'; or choose --format json")
+    if given.ray is not None and find_spec("ray") is None:
+        parser.error("--ray needs Ray: pip install '.[ray]'")
+    if given.workers < 0 or given.threads < 0:
+        parser.error(f"--workers {given.workers} --threads {given.threads}; allowed: 0 or more")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when every picture is answered or listed as an error; 1 if the job was cut off; 2 for what cannot be done."""
+    given = read_arguments(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("deploy").setLevel(logging.INFO)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        counted = annotate(given)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 1
+    except JobFailed as error:
+        print(f"python -m deploy.annotate: {error}\nWhat is done is kept; the same command goes on.", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"python -m deploy.annotate: {error}", file=sys.stderr)
+        return 2
+    print(told_at_the_end(counted, given.out))
+    return 0
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
