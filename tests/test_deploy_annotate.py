@@ -356,6 +356,7 @@ def test_progress_is_told_in_pictures_a_second_and_time_left(capsys, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own
 def test_ray_data_does_the_same_work(tmp_path, tiny):
     pytest.importorskip("ray", reason="ray is not installed: pip install '.[ray]'")
     draw_folder(tmp_path / "in", 60, bad=4)
