@@ -11,7 +11,7 @@ EVERYTHING := $(VENV)/.installed-everything
 BUF := $(VENV)/npm/node_modules/.bin/buf
 BUF_VERSION := 1.75.0
 
-.PHONY: setup serve test test-slow check check-proto lint-proto proto bench format rivals-setup rivals
+.PHONY: setup serve test test-slow check check-proto lint-proto proto bench format rivals-setup rivals lock audit dashboard
 
 setup: $(EVERYTHING)
 
@@ -83,6 +83,37 @@ $(TRITON)/.installed: bench/rivals-triton.txt bench/patch_triton.py
 
 rivals: setup
 	$(BIN)/python bench/rivals.py --results benchmarks/results
+
+# What the images are made of. TORCH_INDEX: the index of PyTorch's CPU wheels, where pip does not know of them already.
+# The lock for CUDA must not find those, so there pip's configuration is not read (PIP_INDEX_URL is).
+LOCKING := .venv-lock
+TORCH_INDEX ?=
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(LOCKING)/bin/pip-compile --quiet --upgrade --generate-hashes \
+	--strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+WITHOUT_CPU := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null
+
+$(LOCKING)/.installed: deploy/requirements-tools.in
+	$(PYTHON) -m venv $(LOCKING)
+	$(LOCKING)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+lock: $(LOCKING)/.installed
+	@$(LOCKING)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "the images have Python 3.11; try: make lock PYTHON=python3.11, after rm -r $(LOCKING)"; exit 1; }
+	$(COMPILE) --output-file deploy/requirements-build.txt deploy/requirements-build.in
+	$(COMPILE) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) --extra tracing \
+		--output-file deploy/requirements-cpu.txt pyproject.toml
+	$(WITHOUT_CPU) $(COMPILE) --extra tracing --output-file deploy/requirements-cuda.txt pyproject.toml
+
+# Licences, bills of materials, and known vulnerabilities, of which pip-audit asks PyPI. The image for a CPU has the
+# versions of that for CUDA; of PyTorch's local version +cpu PyPI knows nothing.
+audit: $(LOCKING)/.installed
+	$(LOCKING)/bin/python -m deploy.supply_chain
+	@set -e; for lock in cuda build; do echo "pip-audit of $$lock"; $(LOCKING)/bin/pip-audit --strict \
+		--disable-pip --no-deps --require-hashes --requirement deploy/requirements-$$lock.txt; done
+
+dashboard: setup
+	$(BIN)/python -m deploy.dashboard
 
 format: setup
 	$(BIN)/ruff format .
