@@ -10,6 +10,8 @@ from training.dino_data import Pictures
 from training.dino_settings import PretrainSettings
 from training.provenance import short_name
 
+DINO_TASK = "self-supervised (DINO)"
+
 TOLD = (
     "global_hw",
     "local_hw",
@@ -41,7 +43,7 @@ def describe_pretraining(
     """
     told = settings.to_json()
     return {
-        "task": "self-supervised (DINO)",
+        "task": DINO_TASK,
         "data": {
             "images": [short_name(path) for path in settings.images],
             "boxes": [short_name(path) for path, _ in settings.annotations],

@@ -19,6 +19,8 @@ from training.dino_checkpoint import is_backbone, load_backbone
 from training.provenance import short_name
 from training.resnet_weights import conv_weights, load_conv_parts, read_resnet
 
+RESNET_TASK = "ResNet of unknown training"
+
 
 def initialise(net: BTranspose, path: Path) -> dict[str, Any]:
     """Load the weights at `path`, made for any crop size, and say what was loaded and what starts fresh.
@@ -60,4 +62,4 @@ def _from_resnet(net: BTranspose, path: Path, state: dict[str, Any], sha256: str
         f"initialised from {path} (a ResNet): {len(weights)} tensors of the stem and the convolutional groups; "
         f"the other {fresh} start fresh: MHSA groups, encoder and head"
     )
-    return {"task": "ResNet of unknown training", "file": short_name(path), "sha256": sha256}
+    return {"task": RESNET_TASK, "file": short_name(path), "sha256": sha256}
