@@ -114,6 +114,15 @@ ROWS: dict[str, list[Panel]] = {
               "1 is one core in full use"),
         Panel("File descriptors", "none", {"open": f"process_open_fds{PROCESS}"}),
     ],
+    "Checkpoints": [
+        Panel("Asked to serve another", "none", {
+            "{{outcome}}": f'sum by (outcome) (increase(btranspose_reloads_total{ONE}[$__interval]))',
+        }, "failed: the one before goes on; the log says why", width=12, stacked=True),
+        Panel("What serves, since", "dateTimeFromNow",
+              {"{{instance}}": f"btranspose_serving_since_timestamp_seconds{ONE} * 1000"}, kind="stat", width=6),
+        Panel("The last one failed", "none", {"{{instance}}": f"btranspose_last_reload_failed{ONE}"}, kind="stat",
+              width=6, bad_from=1),
+    ],
     "GPU (profile dcgm)": [
         Panel("In use", "percent", {"GPU {{gpu}}": "DCGM_FI_DEV_GPU_UTIL"}, width=6),
         Panel("Memory of the GPU", "mbytes",
