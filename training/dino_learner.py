@@ -63,6 +63,7 @@ class DinoLearner:
         self.student: torch.nn.Module = self.nets.student
         self.optimizer = adamw(self.nets.student)
         self.step = 0
+        self.gradient_norm = math.nan  # of the last step, before clipping
 
     def train_step(self, example: Example) -> Signals:
         """One step on a batch of `PictureViews`. Raises PretrainingDiverged before any parameter changes."""
@@ -109,7 +110,9 @@ class DinoLearner:
             for parameter in self.nets.student.head.prototypes.parameters():
                 parameter.grad = None
         norms = clip_each(self.nets.student.parameters(), settings.clip_norm)
-        self._check(float(norms.sum()), "gradient")
+        gradient_norm = float(norms.norm())
+        self._check(gradient_norm, "gradient")
+        self.gradient_norm = gradient_norm
         set_rates(self.optimizer, self.learning_rate, self.weight_decay)
         self.optimizer.step()
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.checkpoint import CheckpointError, write_atomically
@@ -26,17 +26,21 @@ from training.dino_loss import Signals
 from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
+from training.dino_sheet import contact_sheet
 from training.loading import EpochLoader
+from training.run_figures import RunFigures, device_name
 from training.run_state import load_run, save_run
 
 LOG_EVERY = 10  # steps between two points in TensorBoard
+SHOWN = 3  # pictures whose views the summary shows
 
 
 class DinoTrainer:
     """Pre-trains one backbone as `settings` say.
 
     Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `dino.safetensors` and
-    `dino.json`, the teacher's backbone after the last whole epoch; `log.jsonl`, a line per epoch; TensorBoard events.
+    `dino.json`, the teacher's backbone after the last whole epoch; `log.jsonl`, a line per epoch; `dino.png` and
+    `samples.png`, what `training.summary` draws of it; TensorBoard events.
 
     Raises ValueError or AnnotationError before the first step if anything does not fit.
     """
@@ -76,23 +80,25 @@ class DinoTrainer:
             self._resume()
         write_atomically(settings.run_dir / "settings.json", (json.dumps(settings.to_json(), indent=2) + "\n").encode())
         self._describe()
-        with SummaryWriter(settings.run_dir / "tensorboard") as writer:
+        with RunFigures(settings.run_dir, epochs=settings.epochs, every=LOG_EVERY) as figures:
+            figures.samples(lambda: contact_sheet(picture_views(settings, self.pictures), rows=SHOWN), 0, keep=True)
             for epoch in range(self.learner.step // self.steps_per_epoch, settings.epochs):
-                row = {"epoch": epoch + 1, **self._train_epoch(epoch, writer)}
+                row = {"epoch": epoch + 1, **self._train_epoch(epoch, figures)}
                 if self.labelled and ((epoch + 1) % settings.probe_every == 0 or epoch + 1 == settings.epochs):
                     backbone = self.learner.nets.teacher.backbone
                     row["knn"] = round(probe(backbone, self.labelled, settings.global_hw, self.dtype), 4)
-                    writer.add_scalar("val/knn", row["knn"], self.learner.step)
                 self._save_teacher(epoch + 1)
                 self.save()
                 with (settings.run_dir / "log.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
-                tqdm.write(" ".join(f"{key} {_short(value)}" for key, value in row.items()))
+                tqdm.write(" ".join(f"{key} {_short(value)}" for key, value in row.items() if key != "device"))
+                figures.after_epoch(row)
 
-    def _train_epoch(self, epoch: int, writer: SummaryWriter) -> dict[str, Any]:
+    def _train_epoch(self, epoch: int, figures: RunFigures) -> dict[str, Any]:
         """One epoch, or the rest of it after a resume. Returns what is logged of it."""
         learner, settings = self.learner, self.settings
         seen: list[Signals] = []
+        norms: list[float] = []
         alarm: str | None = None
         waited, started = 0.0, time.monotonic()
         saved = asked = started
@@ -101,13 +107,13 @@ class DinoTrainer:
             waited += time.monotonic() - asked
             self._report_unread(example)
             seen.append(learner.train_step(example))
+            norms.append(learner.gradient_norm)
             bar.set_postfix({name: _short(value) for name, value in seen[-1]._asdict().items()}, refresh=False)
             found = self.alarm.see(learner.step, seen[-1])
             if found and not alarm:  # once an epoch
                 tqdm.write(f"WARNING at step {learner.step}, this looks like a collapse: {found}")
             alarm = found or alarm
-            if learner.step % LOG_EVERY == 0:
-                self._write_scalars(writer, seen[-1])
+            figures.after_step(learner.step, partial(self._signals, seen[-1]))
             if learner.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
                 self.save()
                 saved = time.monotonic()
@@ -117,6 +123,9 @@ class DinoTrainer:
         row: dict[str, Any] = {name: round(mean, 6) for name, mean in zip(Signals._fields, means, strict=True)}
         row["images_per_s"] = round(len(seen) * settings.batch_size / seconds, 2)
         row["loader_share"] = round(waited / seconds, 4)
+        row["gradient_norm"] = round(sum(norms) / len(norms), 6)
+        row["learning_rate"] = float(learner.optimizer.param_groups[0]["lr"])
+        row["device"] = device_name(self.device)
         return row | ({"collapse": alarm} if alarm else {})
 
     def _bar(self, epoch: int) -> Any:
@@ -149,12 +158,12 @@ class DinoTrainer:
             tqdm.write(f"skipped from now on, it cannot be read: {self.pictures.path(number)}")
             self.unread.add(number)
 
-    def _write_scalars(self, writer: SummaryWriter, signals: Signals) -> None:
+    def _signals(self, signals: Signals) -> dict[str, float]:
+        """Of the last step, for TensorBoard; schedules are those of the coming one."""
         learner = self.learner
-        for name, value in signals._asdict().items():
-            writer.add_scalar(f"dino/{name}", value, learner.step)
-        for name in ("learning_rate", "weight_decay", "momentum", "teacher_temperature"):
-            writer.add_scalar(f"dino/{name}", getattr(learner, name), learner.step)
+        names = ("learning_rate", "weight_decay", "momentum", "teacher_temperature", "gradient_norm")
+        values = signals._asdict() | {name: getattr(learner, name) for name in names}
+        return {f"dino/{name}": value for name, value in values.items()}
 
     def _save_teacher(self, epochs: int) -> None:
         """The product of the run: what pose training starts from."""

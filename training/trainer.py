@@ -10,10 +10,10 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.btranspose import BTranspose
@@ -31,7 +31,9 @@ from training.oks import ScorerMissing, score_results
 from training.photograph_cache import GIB, PhotographCache
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
+from training.run_figures import RunFigures, device_name
 from training.run_state import load_run, save_run
+from training.samples import Samples
 from training.schedule import learning_rate
 from training.settings import TrainSettings
 from training.transfer import initialise
@@ -45,8 +47,8 @@ class Trainer:
     """Trains one network as `settings` say.
 
     Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `best.safetensors` and
-    `best.json`, the checkpoint with the best AP on the validation set; `log.jsonl`, a line per epoch; TensorBoard
-    events.
+    `best.json`, the checkpoint with the best AP on the validation set; `log.jsonl`, a line per epoch; `best.png` and
+    `samples.png`, what `training.summary` draws of it; TensorBoard events.
 
     Raises ValueError, AnnotationError or CheckpointError before the first step if anything does not fit.
     """
@@ -85,7 +87,13 @@ class Trainer:
             device=self.device,
         )
         self.step = 0
+        self.loss = self.gradient_norm = math.nan  # of the last step; the norm before clipping
         self.best_ap = -1.0  # what pycocotools says when there is nothing to measure
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Persons of the validation set that are looked at after each validation."""
+        return Samples(self.val_data.persons, self.config)
 
     @property
     def total_steps(self) -> int:
@@ -99,25 +107,27 @@ class Trainer:
             self._resume()
         write_atomically(settings.run_dir / "settings.json", (json.dumps(settings.to_json(), indent=2) + "\n").encode())
         self._describe()
-        with SummaryWriter(settings.run_dir / "tensorboard") as writer:
+        with RunFigures(settings.run_dir, epochs=settings.epochs, every=50) as figures:
             for epoch in range(self.step // self.steps_per_epoch, settings.epochs):
-                loss, images_per_s = self._train_epoch(epoch, writer)
-                row: dict[str, Any] = {"epoch": epoch + 1, "loss": loss, "images_per_s": round(images_per_s, 2)}
+                row: dict[str, Any] = {"epoch": epoch + 1, **self._train_epoch(epoch, figures)}
                 if (epoch + 1) % settings.val_every == 0 or epoch + 1 == settings.epochs:
-                    row |= self._validate(epoch, writer)
+                    row |= self._validate(epoch, figures)
                 self.save()
                 with (settings.run_dir / "log.jsonl").open("a") as log:
                     log.write(json.dumps(row) + "\n")
-                tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in row.items()))
+                tqdm.write(" ".join(f"{key} {value:.4g}" for key, value in row.items() if key != "device"))
+                figures.after_epoch(row)
         return self.best_ap
 
-    def _train_epoch(self, epoch: int, writer: SummaryWriter) -> tuple[float, float]:
-        """One epoch, or the rest of it after a resume. Returns the mean loss and images per second."""
+    def _train_epoch(self, epoch: int, figures: RunFigures) -> dict[str, Any]:
+        """One epoch, or the rest of it after a resume. Returns what is logged of it."""
         settings = self.settings
         first_batch = self.step - epoch * self.steps_per_epoch
         loader = self._loader(epoch, first_batch)
         losses: list[float] = []
-        started = saved = time.monotonic()
+        norms: list[float] = []
+        waited, started = 0.0, time.monotonic()
+        saved = asked = started
         bar = tqdm(
             loader,
             desc=f"epoch {epoch + 1}/{settings.epochs}",
@@ -129,16 +139,37 @@ class Trainer:
             mininterval=1.0,
         )
         for example in bar:
+            waited += time.monotonic() - asked
             losses.append(self.train_step(example))
+            norms.append(self.gradient_norm)
             bar.set_postfix(loss=f"{losses[-1]:.5f}", refresh=False)
-            if self.step % 50 == 0:
-                writer.add_scalar("train/loss", losses[-1], self.step)
-                writer.add_scalar("train/learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
+            figures.after_step(self.step, self._signals)
             if self.step % self.steps_per_epoch and time.monotonic() - saved > 60 * settings.minutes_between_saves:
                 self.save()
                 saved = time.monotonic()
-        seconds = time.monotonic() - started
-        return sum(losses) / max(len(losses), 1), len(losses) * settings.batch_size / max(seconds, 1e-9)
+            asked = time.monotonic()
+        seconds = max(time.monotonic() - started, 1e-9)
+        return {
+            "loss": sum(losses) / max(len(losses), 1),
+            "gradient_norm": sum(norms) / max(len(norms), 1),
+            "learning_rate": self.learning_rate,
+            "images_per_s": round(len(losses) * settings.batch_size / seconds, 2),
+            "loader_share": round(waited / seconds, 4),
+            "device": device_name(self.device),
+        }
+
+    def _signals(self) -> dict[str, float]:
+        """Of the last step, for TensorBoard."""
+        return {
+            "train/loss": self.loss,
+            "train/gradient_norm": self.gradient_norm,
+            "train/learning_rate": self.learning_rate,
+        }
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def train_step(self, example: Example) -> float:
         """One optimiser step on a batch: pixels [B, H, W, 3], points_crop [B, K, 2], labelled [B, K]. The loss."""
@@ -174,6 +205,7 @@ class Trainer:
             raise TrainingDiverged(f"the gradient is {float(norm)} at step {self.step} (learning rate {rate:g})")
         self.optimizer.step()
         self.step += 1
+        self.loss, self.gradient_norm = value, float(norm)
         return value
 
     def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
@@ -185,24 +217,23 @@ class Trainer:
             len(self.persons), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
         )
 
-    def _validate(self, epoch: int, writer: SummaryWriter) -> dict[str, float]:
+    def _validate(self, epoch: int, figures: RunFigures) -> dict[str, float]:
         """AP on the validation set, boxes gt, no flip test; the best network is kept as a checkpoint.
 
         Where nothing can be scored the latest network is kept, to be evaluated elsewhere.
         """
-        checkpoint = self.settings.run_dir / "best.safetensors"
-        if not self.can_score:
-            save_checkpoint(checkpoint, self.net, training=self._provenance(epoch + 1))
-            return {}
-        persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
         estimator = PoseEstimator(self.net, self.device, self.dtype)
-        metrics = score_results(predict(estimator, persons, flip_test=False), self.val_data.annotations_path)
-        for name in ("AP", "AP50", "AR"):
-            writer.add_scalar(f"val/{name}", metrics[name], self.step)
-        if metrics["AP"] > self.best_ap:
-            self.best_ap = metrics["AP"]
+        metrics: dict[str, float] = {}
+        if self.can_score:
+            persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
+            metrics = score_results(predict(estimator, persons, flip_test=False), self.val_data.annotations_path)
+        improved = not metrics or metrics["AP"] > self.best_ap
+        if improved:
+            self.best_ap = metrics.get("AP", self.best_ap)
+            checkpoint = self.settings.run_dir / "best.safetensors"
             save_checkpoint(checkpoint, self.net, training=self._provenance(epoch + 1))
-        return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR")}
+        figures.samples(partial(self.samples.look, estimator), epoch + 1, keep=improved)
+        return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR") if metrics}
 
     def _provenance(self, epochs: int) -> dict[str, Any]:
         return describe_run(
