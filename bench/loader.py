@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from drawn_coco import drawn_coco
 from feeding import MANY, Rates, bench_processes, make_loader
 from loader_views import bench_pretraining
@@ -155,10 +156,13 @@ def main() -> None:
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4], metavar="N", help="loader processes")
     parser.add_argument("--only", choices=("poses", "pretraining"), help="a part of the tables")
     parser.add_argument("--photographs", type=int, default=200, help="that are drawn")
+    parser.add_argument("--threads", type=int, default=0, help="of torch on a CPU; 0: as it chooses")
     parser.add_argument("--rounds", type=int, default=1, help="of loaders by processes")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each figure of a round")
     parser.add_argument("--results", type=Path, help="a folder for results as JSON and Markdown")
     given = parser.parse_args()
+    if given.threads:
+        torch.set_num_threads(given.threads)
     print(machine(pick_device(given.device)))
     with drawn_coco(given.photographs) as drawn, tempfile.TemporaryDirectory() as folder:
         data = tuple(given.data or drawn)

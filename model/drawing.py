@@ -53,19 +53,26 @@ def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDAr
                 cv2.circle(image, point, fixed_radius, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def draw_poses(image: Pixels, poses: Iterable[npt.NDArray[np.float64]], *, shown_above: float = SHOWN_ABOVE) -> Pixels:
+def draw_poses(
+    image: Pixels,
+    poses: Iterable[npt.NDArray[np.float64]],
+    *,
+    shown_above: float = SHOWN_ABOVE,
+    min_side: int = MIN_SIDE,
+) -> Pixels:
     """The image with a skeleton for each person.
 
     Args:
         image: [H, W, 3] uint8 RGB; left as it is.
         poses: of each person [K, 3]: x, y in pixels of the image, and a score (or COCO's visibility).
         shown_above: joints with a larger score are drawn.
+        min_side: pixels; smaller pictures are enlarged.
 
     Returns:
-        [H', W', 3] uint8 RGB: as large as the image, or enlarged until its shorter side has MIN_SIDE pixels
+        [H', W', 3] uint8 RGB: as large as the image, or enlarged until its shorter side has `min_side` pixels
         (its longer one MAX_ENLARGED_SIDE, if that comes first).
     """
-    scale = max(1.0, min(MIN_SIDE / min(image.shape[:2]), MAX_ENLARGED_SIDE / max(image.shape[:2])))
+    scale = max(1.0, min(min_side / min(image.shape[:2]), MAX_ENLARGED_SIDE / max(image.shape[:2])))
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     drawn = np.array(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     for pose in poses:

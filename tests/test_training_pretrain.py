@@ -63,7 +63,16 @@ def first_batch(trainer):
 def test_a_run_leaves_its_settings_state_backbone_and_log(settings, capsys):
     DinoTrainer(settings).run()
     names = {path.name for path in settings.run_dir.iterdir()}
-    assert names == {"settings.json", "last.safetensors", "dino.safetensors", "dino.json", "log.jsonl", "tensorboard"}
+    assert names == {
+        "settings.json",
+        "last.safetensors",
+        "dino.safetensors",
+        "dino.json",
+        "dino.png",
+        "samples.png",
+        "log.jsonl",
+        "tensorboard",
+    }
     assert json.loads((settings.run_dir / "settings.json").read_text()) == json.loads(json.dumps(settings.to_json()))
     lines = log_lines(settings)
     assert [line["epoch"] for line in lines] == [1, 2]
@@ -71,6 +80,8 @@ def test_a_run_leaves_its_settings_state_backbone_and_log(settings, capsys):
         assert 0 < line["loss"] < 2 * math.log(16)
         assert line["divergence"] == pytest.approx(line["loss"] - line["entropy"], abs=1e-5)
         assert 0 <= line["loader_share"] <= 1
+        assert line["gradient_norm"] > 0
+        assert line["learning_rate"] > 0
         assert "knn" not in line
     assert "13 pictures, 3 steps of 4 an epoch, 2 epochs; ln(out_dim) is 2.773" in capsys.readouterr().out
 

@@ -54,10 +54,10 @@ class CutOffWhileValidating(Trainer):
         super().__init__(settings)
         self.stop_epoch = epoch
 
-    def _validate(self, epoch):
+    def _validate(self, epoch, figures):
         if epoch == self.stop_epoch:
             raise KeyboardInterrupt
-        return super()._validate(epoch)
+        return super()._validate(epoch, figures)
 
 
 def log_lines(settings):
@@ -67,10 +67,24 @@ def log_lines(settings):
 def test_a_run_leaves_its_settings_state_best_checkpoint_and_log(settings):
     best_ap = Trainer(settings).run()
     names = {path.name for path in settings.run_dir.iterdir()}
-    assert names == {"settings.json", "last.safetensors", "best.safetensors", "best.json", "log.jsonl", "tensorboard"}
+    assert names == {
+        "settings.json",
+        "last.safetensors",
+        "best.safetensors",
+        "best.json",
+        "best.png",
+        "samples.png",
+        "log.jsonl",
+        "tensorboard",
+    }
     assert json.loads((settings.run_dir / "settings.json").read_text()) == settings.to_json()
     assert [line["epoch"] for line in log_lines(settings)] == [1, 2]
     assert all(line["loss"] > 0 and 0 <= line["val_AP"] <= 1 for line in log_lines(settings))
+    for line in log_lines(settings):
+        assert line["gradient_norm"] > 0
+        assert 0 <= line["loader_share"] <= 1
+        assert line["device"] == "CPU"
+    assert log_lines(settings)[0]["learning_rate"] > log_lines(settings)[1]["learning_rate"] > 1e-5
     assert best_ap == max(line["val_AP"] for line in log_lines(settings))
 
 

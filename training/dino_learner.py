@@ -6,6 +6,8 @@ of the batch; what each has learned is the same after each.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -64,6 +66,7 @@ class DinoLearner:
             self.student = DistributedDataParallel(self.nets.student, broadcast_buffers=not settings.sync_norm)
         self.optimizer = adamw(self.nets.student)
         self.step = 0
+        self.gradient_norm = math.nan  # of the last step, before clipping
 
     def train_step(self, example: Example) -> Signals:
         """One step on a batch of `PictureViews`. Raises TrainingDiverged before any parameter changes.
@@ -113,7 +116,9 @@ class DinoLearner:
             for parameter in self.nets.student.head.prototypes.parameters():
                 parameter.grad = None
         norms = clip_each(self.nets.student.parameters(), settings.clip_norm)
-        self._check(float(norms.sum()), "gradient")
+        gradient_norm = float(norms.norm())
+        self._check(gradient_norm, "gradient")
+        self.gradient_norm = gradient_norm
         set_rates(self.optimizer, self.learning_rate, self.weight_decay)
         self.optimizer.step()
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from model.checkpoint import write_atomically
 from model.crop import Pixels
-from training.coco import AnnotationError
 from training.dino_data import PictureViews
+from training.png import encode_png
 from training.recolour import recolour
 
 GAP = 4  # pixels between two tiles
@@ -50,11 +50,3 @@ def _padded(tile: Pixels, height: int, width: int) -> Pixels:
     top, left = (height - tile.shape[0]) // 2, (width - tile.shape[1]) // 2
     place[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     return place
-
-
-def encode_png(image: Pixels) -> bytes:
-    """[H, W, 3] uint8 RGB as the bytes of a PNG."""
-    written, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    if not written:
-        raise AnnotationError(f"a picture of {image.shape[:2]} pixels cannot be written as PNG")
-    return png.tobytes()

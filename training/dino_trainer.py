@@ -26,20 +26,24 @@ from training.dino_loss import Signals
 from training.dino_probe import find_labelled, probe
 from training.dino_provenance import changed_settings, describe_pretraining
 from training.dino_settings import PretrainSettings
+from training.dino_sheet import contact_sheet
 from training.loading import EpochLoader
 from training.plan import run_plan
+from training.run_figures import RunFigures, device_name
 from training.run_folder import RunFolder, check_agreement, epoch_bar, short
 from training.run_state import load_run, save_run
 from training.world import World
 
 LOG_EVERY = 10  # steps between two points in TensorBoard
+SHOWN = 3  # pictures whose views the summary shows
 
 
 class DinoTrainer:
     """Pre-trains one backbone as `settings` say, together with the other processes of `world`.
 
     Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `dino.safetensors` and
-    `dino.json`, the teacher's backbone after the last whole epoch; `log.jsonl`, a line per epoch; TensorBoard events.
+    `dino.json`, the teacher's backbone after the last whole epoch; `log.jsonl`, a line per epoch; `dino.png` and
+    `samples.png`, what `training.summary` draws of it; TensorBoard events.
 
     Raises ValueError or AnnotationError before the first step if anything does not fit.
     """
@@ -82,20 +86,24 @@ class DinoTrainer:
             {"step": learner.step, "pictures": self.pictures.digest(), "settings": settings.to_json()},
             run_dir=settings.run_dir,
         )
-        with self.folder.open(settings.to_json()):
-            self._describe()
+        self.folder.begin(settings.to_json())
+        self._describe()
+        with RunFigures(settings.run_dir, epochs=self.plan.epochs, every=LOG_EVERY, writes=self.world.first) as figures:
+            figures.samples(lambda: contact_sheet(picture_views(settings, self.pictures), rows=SHOWN), 0, keep=True)
             for epoch in self.plan.epochs_left(learner.step):
-                row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+                row = {"epoch": epoch + 1, **self._train_epoch(epoch, figures)}
                 if (epoch + 1) % settings.probe_every == 0 or epoch + 1 == self.plan.epochs:
                     row |= self._probe()
                 self._save_teacher(epoch + 1)
                 self.save()
                 self.folder.log(row)
+                figures.after_epoch(row)
 
-    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+    def _train_epoch(self, epoch: int, figures: RunFigures) -> dict[str, Any]:
         """One epoch, or the rest of it after a resume. Returns what is logged of it."""
         learner, settings = self.learner, self.settings
         seen: list[Signals] = []
+        norms: list[float] = []
         alarm: str | None = None
         waited, started = 0.0, time.monotonic()
         asked = started
@@ -104,13 +112,13 @@ class DinoTrainer:
             waited += time.monotonic() - asked
             self._report_unread(example)
             seen.append(learner.train_step(example))
+            norms.append(learner.gradient_norm)
             bar.set_postfix({name: short(value) for name, value in seen[-1]._asdict().items()}, refresh=False)
             found = self.alarm.see(learner.step, seen[-1])
             if found and not alarm:  # once an epoch
                 self.folder.say(f"WARNING at step {learner.step}, this looks like a collapse: {found}")
             alarm = found or alarm
-            if learner.step % LOG_EVERY == 0:
-                self._write_scalars(seen[-1])
+            figures.after_step(learner.step, partial(self._signals, seen[-1]))
             if self.plan.is_within_an_epoch(learner.step) and self.folder.save_is_due(settings.minutes_between_saves):
                 self.save()
             asked = time.monotonic()
@@ -119,6 +127,9 @@ class DinoTrainer:
         row: dict[str, Any] = {name: round(mean, 6) for name, mean in zip(Signals._fields, means, strict=True)}
         row["images_per_s"] = round(len(seen) * settings.batch_size / seconds, 2)
         row["loader_share"] = round(waited / seconds, 4)
+        row["gradient_norm"] = round(sum(norms) / len(norms), 6)
+        row["learning_rate"] = float(learner.optimizer.param_groups[0]["lr"])
+        row["device"] = device_name(self.world.device)
         return row | ({"collapse": alarm} if alarm else {})
 
     def _probe(self) -> dict[str, float]:
@@ -127,7 +138,6 @@ class DinoTrainer:
             return {}
         teacher = self.learner.nets.teacher.backbone
         accuracy = round(probe(teacher, self.labelled, self.settings.global_hw, self.dtype), 4)
-        self.folder.scalars({"val/knn": accuracy}, self.learner.step)
         return {"knn": accuracy}
 
     def _bar(self, epoch: int) -> Any:
@@ -165,13 +175,12 @@ class DinoTrainer:
             tqdm.write(f"skipped from now on, it cannot be read: {self.pictures.path(number)}")
             self.unread.add(number)
 
-    def _write_scalars(self, signals: Signals) -> None:
+    def _signals(self, signals: Signals) -> dict[str, float]:
+        """Of the last step, for TensorBoard; schedules are those of the coming one."""
         learner = self.learner
-        values = signals._asdict() | {
-            name: getattr(learner, name)
-            for name in ("learning_rate", "weight_decay", "momentum", "teacher_temperature")
-        }
-        self.folder.scalars({f"dino/{name}": value for name, value in values.items()}, learner.step)
+        names = ("learning_rate", "weight_decay", "momentum", "teacher_temperature", "gradient_norm")
+        values = signals._asdict() | {name: getattr(learner, name) for name in names}
+        return {f"dino/{name}": value for name, value in values.items()}
 
     def _save_teacher(self, epochs: int) -> None:
         """The product of the run: what pose training starts from."""

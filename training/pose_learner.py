@@ -56,7 +56,7 @@ class PoseLearner:
         if world.size > 1:
             self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
-        self.gradient_norm = 0.0
+        self.loss = self.gradient_norm = math.nan  # of the last step; the norm before clipping
         self.step = 0
 
     @property
@@ -69,6 +69,11 @@ class PoseLearner:
         if not self.settings.sync_norm:
             self.world.copy_from_first(self.net.buffers())
             self.world.copy_from_first(self.best_net.buffers())
+
+    @property
+    def last_learning_rate(self) -> float:
+        """Of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def learning_rate(self) -> float:
@@ -105,12 +110,13 @@ class PoseLearner:
         value = float(self.world.average(total))
         check_finite(value, "loss", step=self.step, learning_rate=rate)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm or math.inf)
-        self.gradient_norm = float(norm)
-        check_finite(self.gradient_norm, "gradient", step=self.step, learning_rate=rate)
+        gradient_norm = float(norm)
+        check_finite(gradient_norm, "gradient", step=self.step, learning_rate=rate)
         self.optimizer.step()
         if self.average:
             self.average.update(self.net, self.step)
         self.step += 1
+        self.loss, self.gradient_norm = value, gradient_norm
         return value
 
     def _loss(self, pixels: Tensor, points: Tensor, labelled: Tensor) -> Tensor:

@@ -9,10 +9,8 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from model.checkpoint import write_atomically
@@ -20,50 +18,31 @@ from training.world import World
 
 
 class RunFolder:
-    """`settings.json`, `log.jsonl` (a line per epoch) and TensorBoard events in `path`, for a `with` block.
-
-    `last_path` is where the state lies that the run resumes from.
-    """
+    """`settings.json` and `log.jsonl` (a line per epoch) in `path`; `last_path` is the state to resume from."""
 
     def __init__(self, path: Path, world: World) -> None:
         self.path = path
         self.world = world
         self.last_path = path / "last.safetensors"
-        self.writer: SummaryWriter | None = None
         self._saved = time.monotonic()
 
-    def open(self, settings: dict[str, Any]) -> RunFolder:
-        """Write the settings and begin to write events."""
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Write the settings."""
         if self.world.first:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "settings.json", (json.dumps(settings, indent=2) + "\n").encode())
-            self.writer = SummaryWriter(self.path / "tensorboard")
-        return self
-
-    def __enter__(self) -> RunFolder:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self.writer:
-            self.writer.close()
 
     def say(self, text: str) -> None:
         """A line that does not disturb a progress bar."""
         if self.world.first:
             tqdm.write(text)
 
-    def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Points of TensorBoard's curves."""
-        if self.writer:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
-
     def log(self, row: Mapping[str, Any]) -> None:
         """A line of the log, also said."""
         if self.world.first:
             with (self.path / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
-            tqdm.write(" ".join(f"{key} {short(value)}" for key, value in row.items()))
+            tqdm.write(" ".join(f"{key} {short(value)}" for key, value in row.items() if key != "device"))
 
     def save(self, write: Callable[[Path], None]) -> None:
         """Have the state written to `last_path`."""

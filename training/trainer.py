@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any
 
@@ -29,8 +29,10 @@ from training.plan import run_plan
 from training.pose_learner import PoseLearner
 from training.predict import BoxedPerson, predict
 from training.provenance import describe_run
+from training.run_figures import RunFigures, device_name
 from training.run_folder import RunFolder, check_agreement, epoch_bar
 from training.run_state import load_run, save_run
+from training.samples import Samples
 from training.settings import TrainSettings
 from training.transfer import initialise
 from training.world import World
@@ -45,8 +47,8 @@ class Trainer:
     """Trains one network as `settings` say, together with the other processes of `world`.
 
     Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `best.safetensors` and
-    `best.json`, the checkpoint with the best AP on the validation set; `log.jsonl`, a line per epoch; TensorBoard
-    events.
+    `best.json`, the checkpoint with the best AP on the validation set; `log.jsonl`, a line per epoch; `best.png` and
+    `samples.png`, what `training.summary` draws of it; TensorBoard events.
 
     Raises ValueError, AnnotationError or CheckpointError before the first step if anything does not fit.
     """
@@ -74,6 +76,11 @@ class Trainer:
         )
         self.best_ap = -1.0  # what pycocotools says when there is nothing to measure
 
+    @cached_property
+    def samples(self) -> Samples:
+        """Persons of the validation set that are looked at after each validation."""
+        return Samples(self.val_data.persons, self.learner.config)
+
     def _new_net(self) -> BTranspose:
         settings = self.settings
         config = variant(
@@ -99,22 +106,26 @@ class Trainer:
             {"step": learner.step, "persons": len(self.persons), "settings": settings.to_json()},
             run_dir=settings.run_dir,
         )
-        with self.folder.open(settings.to_json()):
-            self._describe()
+        self.folder.begin(settings.to_json())
+        self._describe()
+        with RunFigures(settings.run_dir, epochs=self.plan.epochs, every=LOG_EVERY, writes=self.world.first) as figures:
             for epoch in self.plan.epochs_left(learner.step):
-                row = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+                row = {"epoch": epoch + 1, **self._train_epoch(epoch, figures)}
                 if (epoch + 1) % settings.val_every == 0 or epoch + 1 == self.plan.epochs:
-                    row |= self._validate(epoch)
+                    row |= self._validate(epoch, figures)
                 self.save()
                 self.folder.log(row)
+                figures.after_epoch(row)
         return self.best_ap
 
-    def _train_epoch(self, epoch: int) -> dict[str, Any]:
-        """One epoch, or the rest of it after a resume. Returns what is logged of it: mean loss, images per second."""
+    def _train_epoch(self, epoch: int, figures: RunFigures) -> dict[str, Any]:
+        """One epoch, or the rest of it after a resume. Returns what is logged of it."""
         settings, learner = self.settings, self.learner
         first_batch = learner.step - epoch * self.plan.steps_per_epoch
         losses: list[float] = []
-        started = time.monotonic()
+        norms: list[float] = []
+        waited, started = 0.0, time.monotonic()
+        asked = started
         bar = epoch_bar(
             self._loader(epoch, first_batch),
             epoch=epoch,
@@ -125,17 +136,31 @@ class Trainer:
             shown=self.world.first,
         )
         for example in islice(bar, self.plan.total_steps - learner.step):
-            rate = learner.learning_rate
+            waited += time.monotonic() - asked
             losses.append(self.train_step(example))
+            norms.append(learner.gradient_norm)
             bar.set_postfix(loss=f"{losses[-1]:.5f}", refresh=False)
-            if learner.step % LOG_EVERY == 0:
-                self.folder.scalars({"train/loss": losses[-1], "train/learning_rate": rate}, learner.step)
+            figures.after_step(learner.step, self._signals)
             if self.plan.is_within_an_epoch(learner.step) and self.folder.save_is_due(settings.minutes_between_saves):
                 self.save()
+            asked = time.monotonic()
         seconds = max(time.monotonic() - started, 1e-9)
         return {
             "loss": sum(losses) / max(len(losses), 1),
+            "gradient_norm": sum(norms) / max(len(norms), 1),
+            "learning_rate": learner.last_learning_rate,
             "images_per_s": round(len(losses) * settings.batch_size / seconds, 2),
+            "loader_share": round(waited / seconds, 4),
+            "device": device_name(self.world.device),
+        }
+
+    def _signals(self) -> dict[str, float]:
+        """Of the last step, for TensorBoard."""
+        learner = self.learner
+        return {
+            "train/loss": learner.loss,
+            "train/gradient_norm": learner.gradient_norm,
+            "train/learning_rate": learner.last_learning_rate,
         }
 
     def train_step(self, example: Example) -> float:
@@ -156,27 +181,27 @@ class Trainer:
     def _loader(self, epoch: int, first_batch: int) -> Iterator[Example]:
         return self.loader.epoch(epoch, first_batch)
 
-    def _validate(self, epoch: int) -> dict[str, float]:
+    def _validate(self, epoch: int, figures: RunFigures) -> dict[str, float]:
         """AP on the validation set, boxes gt, no flip test; the best network is kept as a checkpoint.
 
         Where nothing can be scored the latest network is kept, to be evaluated elsewhere. Each process looks at its
         share of the persons, and the first one scores them all.
         """
-        if not self.can_score:
-            self._keep(epoch)
-            return {}
-        persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
         self.learner.agree_on_statistics()
         estimator = PoseEstimator(self.learner.best_net, self.world.device, self.dtype)
-        results = predict(estimator, persons, flip_test=False, world=self.world)
-        metrics = self.world.share(
-            score_results(results, self.val_data.annotations_path) if self.world.first else dict[str, float]()
-        )
-        self.folder.scalars({f"val/{name}": metrics[name] for name in ("AP", "AP50", "AR")}, self.learner.step)
-        if metrics["AP"] > self.best_ap:
-            self.best_ap = metrics["AP"]
+        metrics: dict[str, float] = {}
+        if self.can_score:
+            persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
+            results = predict(estimator, persons, flip_test=False, world=self.world)
+            if self.world.first:
+                metrics = score_results(results, self.val_data.annotations_path)
+            metrics = self.world.share(metrics)
+        improved = not metrics or metrics["AP"] > self.best_ap
+        if improved:
+            self.best_ap = metrics.get("AP", self.best_ap)
             self._keep(epoch)
-        return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR")}
+        figures.samples(partial(self.samples.look, estimator), epoch + 1, keep=improved)
+        return {f"val_{name}": metrics[name] for name in ("AP", "AP50", "AP75", "AR") if metrics}
 
     def _keep(self, epoch: int) -> None:
         """Write the network as the run's checkpoint."""
