@@ -10,8 +10,11 @@ import pytest
 
 from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import read_card, save_checkpoint
+from model.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
+from training.coco import read_persons
 from training.evaluate import detected_boxes, main
 from training.oks import METRIC_NAMES
+from training.person_accuracy import describe_accuracy, read_true_poses
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,42 @@ def test_a_checkpoint_with_ground_truth_boxes(drawn, tmp_path, capsys):
     assert set(METRIC_NAMES) <= summary.keys()
     assert (summary["boxes"], summary["flip_test"]) == ("gt", False)
     assert (summary["images"], summary["persons"], summary["poses"]) == (3, 6, 6)
-    assert "boxes gt, no flip test" in capsys.readouterr().out
+    assert {"calibration", "baselines"}.isdisjoint(summary)
+    said = capsys.readouterr().out
+    assert "boxes gt, no flip test" in said
+    assert f"mean OKS {summary['mean_oks']:.3f}, PCK@0.2 {summary['pck']['all']:.3f} of 102 labelled joints" in said
+
+
+def test_finer_figures_are_those_of_the_results(drawn, tmp_path, capsys):
+    given = ["--no-flip-test", "--calibration", "--baselines", "--out", tmp_path / "out.json"]
+    assert run(drawn, *given, "--save-results", tmp_path / "results.json") == 0
+    summary = json.loads((tmp_path / "out.json").read_text())
+    data = read_persons(drawn[0], drawn[1])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [one["image_id"] for one in results] == [person.image_id for person in data.persons]
+    poses = np.reshape([one["keypoints"] for one in results], (6, 17, 3))
+    found = describe_accuracy(poses[..., :2], read_true_poses(data), names=KEYPOINT_NAMES, sigmas=OKS_SIGMAS)
+    assert found == {"mean_oks": pytest.approx(summary["mean_oks"]), "pck": summary["pck"]}
+    assert summary["calibration"]["poses"]["count"] == 6
+    outcomes = [row["outcome"] * row["count"] for row in summary["calibration"]["poses"]["bins"] if row["count"]]
+    assert sum(outcomes) / 6 == pytest.approx(summary["mean_oks"])
+    assert summary["calibration"]["keypoints"]["count"] == 102
+    assert 0 < summary["baselines"]["heatmap_loss"]["constant"] < summary["baselines"]["heatmap_loss"]["nothing"]
+    said = capsys.readouterr().out
+    assert "score of a pose against its OKS: expected calibration error" in said
+    assert "the mean pose in every box: mean OKS" in said
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_a_card_keeps_finer_figures_but_not_every_bin(drawn, tmp_path):
+    checkpoint = tmp_path / "tiny.safetensors"
+    save_checkpoint(checkpoint, lively_network(tiny_config()), training={"task": "keypoints"})
+    assert run((*drawn[:2], checkpoint), "--write-card", "--calibration") == 0
+    (measured,) = read_card(checkpoint).metrics
+    assert set(measured["pck"]["joints"]) == set(KEYPOINT_NAMES)
+    assert 0 < measured["mean_oks"] < 1
+    assert set(measured["calibration"]["poses"]) == {"count", "expected_calibration_error"}
+    assert len(str(measured["mean_oks"])) <= 8
 
 
 def test_detections_are_another_protocol(drawn, tmp_path):
@@ -62,6 +100,7 @@ def test_detections_are_another_protocol(drawn, tmp_path):
     assert run(drawn, "--detections", detections, "--out", tmp_path / "out.json") == 0
     summary = json.loads((tmp_path / "out.json").read_text())
     assert (summary["boxes"], summary["flip_test"]) == ("detections", True)
+    assert (summary["mean_oks"], summary["pck"]) == (None, None), "nobody says whose pose it is"
     assert summary["poses"] == 6, "each person was detected twice; the weaker pose is suppressed"
 
 

@@ -18,6 +18,7 @@ GOOD = TrainSettings(
     ("field", "value", "message"),
     [
         ("epochs", 0, "epochs is 0; allowed: at least 1"),
+        ("steps", 0, "steps is 0; allowed: at least 1, or none for whole epochs"),
         ("batch_size", 0, "batch_size is 0; allowed: at least 1"),
         ("val_every", 0, "val_every is 0; allowed: at least 1"),
         ("warmup_epochs", -1.0, "warmup_epochs is -1.0; allowed: at least 0"),

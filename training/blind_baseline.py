@@ -48,7 +48,7 @@ def heatmap_losses(estimator: PoseEstimator, persons: Sequence[Person], *, batch
             bar.update(len(batch))
     # sum of w (t - m)^2 = sum of w t^2 - (sum of w t)^2 / sum of w, where m is the weighted mean
     explained = weighted.square() / weight.clamp(min=1)[:, None, None]
-    constant = nothing / count - 0.5 * float(explained.mean()) / count
+    constant = max(0.0, nothing / count - 0.5 * float(explained.mean()) / count)
     return {"network": total / count, "nothing": nothing / count, "constant": constant}
 
 

@@ -112,7 +112,7 @@ _ROWS = (
         ar=0.790,
         parameters_m=10.1,
         loss="sinkhorn",
-        note="in the text of section 4.2; the released code computes its plan without gradients and trains by MSE",
+        note="section 4.2; the released code computes its plan without gradients, and trains by MSE",
     ),
 )
 

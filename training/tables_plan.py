@@ -11,7 +11,7 @@ The network that is measured is that of the last step; nothing is chosen on the 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ WARMUP, PRETRAIN_WARMUP, PRETRAIN_FROZEN = 0.05, 0.1, 0.01
 NEVER = 1_000_000  # epochs; the last one is validated anyway
 
 DataSet = tuple[str, str]  # annotations and image folder
+Cost = tuple[int, int]  # operations for a view in training, and for a picture in pre-training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +137,18 @@ def read_sizes(protocol: Protocol) -> Sizes:
     return Sizes(persons // protocol.batch_size, pictures // protocol.pretrain_batch_size)
 
 
-def plan_arms(protocol: Protocol, rows: Sequence[PaperRow], *, same_compute: bool) -> list[Arm]:
-    """The arms of some rows, in order; those of the same compute follow the row that they extend."""
+def plan_arms(
+    protocol: Protocol, rows: Sequence[PaperRow], costs: Mapping[str, Cost], *, same_compute: bool
+) -> list[Arm]:
+    """The arms of some rows, in order; those of the same compute follow the row that they extend.
+
+    `costs`: of the rows' variants, as `count_costs` has them.
+    """
     arms = []
     pretrained = {row.variant for row in rows if row.dino}
-    costs = {row.variant: _costs(protocol, row.variant) for row in rows}
+    pictures = protocol.pretrain_steps * protocol.pretrain_batch_size
     for row in rows:
         view, picture = costs[row.variant]
-        pictures = protocol.pretrain_steps * protocol.pretrain_batch_size
         spent = pictures * picture
         batch = view * protocol.batch_size
         own = spent if row.dino else 0
@@ -164,14 +169,17 @@ def plan_arms(protocol: Protocol, rows: Sequence[PaperRow], *, same_compute: boo
     return arms
 
 
-def _costs(protocol: Protocol, key: str) -> tuple[int, int]:
-    """Operations for a view in training and for a picture in pre-training."""
-    config = variant(key, position=protocol.position, input_hw=protocol.input_hw)
-    arguments = pretrain_arguments(protocol, key, seed=0, epoch_steps=1, workers=0, run_dir=Path("unused"))
-    return view_flops(config), picture_flops(pretrain.parse_settings(arguments)[0])
+def count_costs(protocol: Protocol, keys: Collection[str]) -> dict[str, Cost]:
+    """What views and pictures cost each of some variants. Takes seconds. Raises ValueError for impossible settings."""
+    costs = {}
+    for key in keys:
+        config = variant(key, position=protocol.position, input_hw=protocol.input_hw)
+        arguments = pretrain_arguments(protocol, key, seed=0, epoch_steps=1, workers=0, run_dir=Path("unused"))
+        costs[key] = view_flops(config), picture_flops(pretrain.parse_settings(arguments)[0])
+    return costs
 
 
-def stages(arm: Arm, seed: int, protocol: Protocol, sizes: Sizes, runs_dir: Path, *, workers: int) -> list[Stage]:
+def plan_stages(arm: Arm, seed: int, protocol: Protocol, sizes: Sizes, runs_dir: Path, *, workers: int) -> list[Stage]:
     """The commands of an arm, in order. Pre-training is shared by all arms of a variant and seed."""
     own = arm_folder(runs_dir, arm.name, seed)
     found = []

@@ -13,8 +13,8 @@ from training.tables_plan import Protocol
 from training.tables_results import FIGURES, ArmResult, by_seed, mean_and_spread
 
 WIDTH = 100
-COLUMNS = ("arm", "seed", "AP", "AP50", "mean OKS", "PCK@0.2", "loss", "/const", "views", "PFLOP", "seconds")
-WIDTHS = (27, 5, 7, 7, 9, 8, 9, 6, 8, 7, 7)
+COLUMNS = ("arm", "seed", "AP", "AP50", "mean OKS", "PCK@0.2", "loss", "/const", "views", "TFLOP", "seconds")
+WIDTHS = (23, 5, 7, 7, 9, 9, 9, 7, 8, 8, 8)
 DIGITS = {"AP": 4, "AP50": 4, "mean_oks": 4, "pck": 4, "loss": 6, "loss_ratio": 3}
 COMPARED = "mean_oks"  # one figure, chosen before anything was measured: AP is near 0 at small budgets
 
@@ -61,7 +61,7 @@ def table(results: Sequence[ArmResult]) -> list[Cells]:
 
 def _row(result: ArmResult) -> Cells:
     figures = tuple(f"{result.figures[name]:.{DIGITS[name]}f}" for name in FIGURES)
-    cost = (str(result.views), f"{result.arm.flops / 1e15:.3g}", f"{result.seconds:.0f}")
+    cost = (str(result.views), f"{result.arm.flops / 1e12:.1f}", f"{result.seconds:.0f}")
     return (result.arm.name, str(result.seed), *figures, *cost)
 
 
@@ -109,7 +109,7 @@ def as_text(protocol: Protocol, results: Sequence[ArmResult]) -> str:
 
 NOTES = (
     "loss: squared error of the heatmaps on the measured persons; /const: the same, relative to the best prediction "
-    "that is the same for everybody. ±: standard deviation over seeds. PFLOP: counted operations, pre-training "
+    "that is the same for everybody. ±: standard deviation over seeds. TFLOP: counted operations, pre-training "
     "included. seconds: of the commands, on a machine that may have been busy.",
 )
 

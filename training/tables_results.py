@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from training.coco import read_json
-from training.tables_plan import Arm, Protocol, Sizes, Stage, stages
+from training.tables_plan import Arm, Protocol, Sizes, Stage, plan_stages
 from training.tables_runner import is_done, read_record
 
 FIGURES = ("AP", "AP50", "mean_oks", "pck", "loss", "loss_ratio")
+MIN_LOSS = 1e-12  # persons who are all alike leave a constant prediction without any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,11 @@ class ArmResult:
         return bool(self.figures)
 
 
-def read_results(
-    protocol: Protocol, arms: Sequence[Arm], seeds: Sequence[int], sizes: Sizes, runs_dir: Path
-) -> list[ArmResult]:
+def read_results(protocol: Protocol, arms: Sequence[Arm], seeds: Sequence[int], runs_dir: Path) -> list[ArmResult]:
     """Every arm with every seed, finished or not."""
+    unread = Sizes(1, 1)  # decides how commands are put, and not where their records are
     return [
-        _read(arm, seed, protocol, stages(arm, seed, protocol, sizes, runs_dir, workers=0))
+        _read(arm, seed, protocol, plan_stages(arm, seed, protocol, unread, runs_dir, workers=0))
         for arm in arms
         for seed in seeds
     ]
@@ -69,7 +69,7 @@ def _figures(measured: dict[str, Any]) -> dict[str, float]:
         measured["mean_oks"],
         measured["pck"]["all"],
         loss["network"],
-        loss["network"] / loss["constant"],
+        loss["network"] / max(loss["constant"], MIN_LOSS),
     )
     return dict(zip(FIGURES, values, strict=True))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from model.checkpoint import write_atomically
-from training.tables_plan import Protocol, Stage
+from training.tables_plan import Cost, Protocol, Stage
 
 PROTOCOL_FILE = "protocol.json"
 LOOK_S = 0.5
@@ -53,6 +53,7 @@ class Request:
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     same_compute: bool
+    costs: dict[str, Cost]  # by variant
 
 
 def read_request(runs_dir: Path) -> Request | None:
@@ -65,6 +66,7 @@ def read_request(runs_dir: Path) -> Request | None:
             tuple(stored["rows"]),
             tuple(stored["seeds"]),
             bool(stored["same_compute"]),
+            {key: (int(view), int(picture)) for key, (view, picture) in stored["costs"].items()},
         )
     except FileNotFoundError:
         return None
@@ -86,12 +88,14 @@ def extend_request(runs_dir: Path, asked: Request) -> Request:
             tuple(dict.fromkeys((*before.rows, *asked.rows))),
             tuple(dict.fromkeys((*before.seeds, *asked.seeds))),
             before.same_compute or asked.same_compute,
+            before.costs | asked.costs,
         )
     stored = {
         "protocol": asked.protocol.to_json(),
         "rows": asked.rows,
         "seeds": asked.seeds,
         "same_compute": asked.same_compute,
+        "costs": asked.costs,
     }
     write_atomically(runs_dir / PROTOCOL_FILE, (json.dumps(stored, indent=2) + "\n").encode())
     return asked
