@@ -51,14 +51,14 @@ def add_options(parser: argparse.ArgumentParser, *, rounds: int, seconds: float)
 
 
 @contextlib.contextmanager
-def started(given: argparse.Namespace) -> Iterator[Server]:
-    """The service that the options ask for, ready."""
+def started(given: argparse.Namespace, *more: str) -> Iterator[Server]:
+    """The service that the options ask for, ready. `more`: flags of it."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = BUNDLED_CHECKPOINT
         if given.input:
             checkpoint = resized(checkpoint, given.input, Path(folder))
         progress("starting the service")
-        flags = ("--max-batch", str(given.max_batch), "--checkpoint", str(checkpoint))
+        flags = ("--max-batch", str(given.max_batch), "--checkpoint", str(checkpoint), *more)
         with served(*flags) as (http_port, grpc_port, pid):
             serves = asyncio.run(_describe(http_port))
             yield Server(

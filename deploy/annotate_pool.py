@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from deploy.annotate_attempt import Attempt
 from deploy.annotate_folder import Folder
-from deploy.annotate_shard import Attempt, NetworkIll
+from deploy.annotate_shard import NetworkIll
 from deploy.annotate_work import Job, Process
 
 log = logging.getLogger("deploy.annotate")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ import ray.data
 
 from deploy.annotate_pool import Finished, JobFailed, Told
 from deploy.annotate_work import Job, Process
-from deploy.fleet import ROOT
+from deploy.ray_environment import environment
 
 LOCAL = "local"
 MANY = 1_000  # processes at most, where no number is given: as many as the cluster has room for
@@ -71,10 +70,3 @@ class RayWorker:
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, list[str]]:
         return {"manifest": [json.dumps(self._process.do(int(shard))) for shard in batch["data"]]}
-
-
-def environment() -> dict[str, Any]:
-    """For the processes of a cluster: where the packages are, and the settings of the service."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("BTRANSPOSE_")}
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"env_vars": {"PYTHONPATH": os.pathsep.join(paths), **ours}}

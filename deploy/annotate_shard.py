@@ -1,13 +1,9 @@
 """One shard: its pictures through the very service that answers requests, and its files, the manifest last.
 
-    results/000000.parquet (or .json)   a row for each person
-    errors/000000.jsonl                 a line for each picture that has none, with the reason; only where there are any
-    manifests/000000.json               counts; a shard is done when this is there
-    attempts/000000.json                while it is not: how often it was begun, and what it was at when that ended
-
-A picture that kills the process (a decoder's crash, memory) would kill each that tries again. So a shard that was begun
-twice and not finished is gone through one picture at a time, each noted beforehand, and one that was the last thing
-that two processes did becomes an error like any other.
+results/000000.parquet (or .json)   a row for each person
+errors/000000.jsonl                 a line for each picture that has none, with the reason; only where there are any
+manifests/000000.json               counts; a shard is done when this is there
+attempts/000000.json                while it is not: how often it was begun, and what it was at when that ended
 """
 
 from __future__ import annotations
@@ -22,6 +18,7 @@ from typing import Any
 
 import fsspec
 
+from deploy.annotate_attempt import Attempt, Failure
 from deploy.annotate_folder import Folder
 from deploy.annotate_plan import Item, read_shard, shard_name
 from service.core import PoseService
@@ -30,23 +27,13 @@ from service.poses import PoseRequest, PoseResult
 from service.record import Caller
 
 FORMATS = ("parquet", "json")
-CAREFUL_FROM = 3  # the attempt at a shard that goes one by one
-DEATHS = 2  # in a row at one picture, before it is left out
-UNREADABLE, DEADLY = "unreadable", "deadly"
+UNREADABLE = "unreadable"
 MANY_FAILURES = 10  # of the network in one shard, and a tenth of it: then the network is ill, not the pictures
 NOTHING_TOLD: Callable[[int], None] = lambda _: None  # noqa: E731
 
 
 class NetworkIll(RuntimeError):
     """The network fails on whatever it is given; the shard is left for a process that is well."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a picture has no result: a reason of `service.errors`, `unreadable` or `deadly`."""
-
-    reason: str
-    message: str
 
 
 @dataclass
@@ -160,48 +147,6 @@ class ShardWorker:
         }
         self._out.write_json(f"manifests/{name}.json", manifest)
         return manifest
-
-
-class Attempt:
-    """What is known of attempts at a shard that came to nothing."""
-
-    def __init__(self, out: Folder, shard: int) -> None:
-        self._out = out
-        self._name = f"attempts/{shard_name(shard)}.json"
-        self._known: dict[str, Any] = out.read_json(self._name) or {"begun": 0, "at": None, "deaths": {}, "deadly": []}
-
-    @property
-    def careful(self) -> bool:
-        """Whether this one goes one by one."""
-        return bool(self._known["begun"] >= CAREFUL_FROM)
-
-    def deadly(self) -> dict[int, Failure]:
-        """Pictures to be left out. To be asked before `begin`, for it learns from how the attempt before ended."""
-        if (at := self._known["at"]) is not None:
-            deaths = self._known["deaths"][str(at)] = self._known["deaths"].get(str(at), 0) + 1
-            if deaths >= DEATHS and at not in self._known["deadly"]:
-                self._known["deadly"].append(at)
-        why = Failure(DEADLY, f"{DEATHS} processes ended while they were at this picture alone")
-        return dict.fromkeys(self._known["deadly"], why)
-
-    def begin(self) -> None:
-        """Note that it has begun."""
-        self._known["begun"] += 1
-        self.at(None)
-
-    def at(self, number: int | None) -> None:
-        """Note which picture comes next."""
-        self._known["at"] = number
-        self._out.write_json(self._name, self._known)
-
-    def forgive(self) -> None:
-        """The attempt at hand was ended on purpose, and says nothing of its pictures."""
-        self._known["begun"] -= 1
-        self.at(None)
-
-    def end(self) -> None:
-        """The shard is done."""
-        self._out.delete(self._name)
 
 
 def read_picture(image: str, max_bytes: int) -> bytes:

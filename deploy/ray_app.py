@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import metrics as ray_metrics
 
-from deploy.fleet import ROOT
+from deploy.ray_environment import environment
 from deploy.ray_grpc import stream_poses, unary
 from service.__main__ import VERSION, build_service
 from service.access_log import configure_logging
@@ -161,12 +161,10 @@ async def _mirror(metrics: Metrics) -> None:
 def build(options: RayOptions) -> serve.Application:
     """The application, for `serve.run`, `serve run deploy.ray_app:build`, and configurations of `serve deploy`."""
     settings = ServiceSettings()
-    ours = {name: value for name, value in os.environ.items() if name.startswith("BTRANSPOSE_")}
-    paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     actor = {
         "num_cpus": options.num_cpus,
         "num_gpus": options.num_gpus,
-        "runtime_env": {"env_vars": {"PYTHONPATH": paths, **ours, **options.env}},
+        "runtime_env": environment(options.env),
     }
     deployment = serve.deployment(
         name="PoseService",
@@ -210,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.add_argument(flag, type=kind, default=field.default, help=field.description or "")
     parser.add_argument("--wait", action="store_true", help="stay, and take the service down in the end")
     given = vars(parser.parse_args(arguments))
-    ray.init(address=given["address"], runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    ray.init(address=given["address"], runtime_env=environment())
     start_proxies(host=given["host"], http_port=given["http_port"], grpc_port=given["grpc_port"])
     options = RayOptions(**{name: given[name] for name in RayOptions.model_fields if name in given})
     serve.run(build(options), name=APP, route_prefix="/")

@@ -19,10 +19,12 @@ from pyarrow import parquet
 
 from callers import serving
 from deploy import annotate, annotate_pool
+from deploy.annotate_attempt import Attempt
 from deploy.annotate_folder import Folder
 from deploy.annotate_plan import Item, PlanError, Settings, list_sources, make_plan, read_shard
 from deploy.annotate_pool import Finished, JobFailed, LocalPool
-from deploy.annotate_shard import Attempt, ShardWorker, encoded
+from deploy.annotate_progress import Bar
+from deploy.annotate_shard import ShardWorker, encoded
 from drawings import lively_network, noise_photograph, tiny_config
 from fakes import BrightestPixel
 from model.checkpoint import save_checkpoint
@@ -345,7 +347,7 @@ def test_a_job_that_cannot_begin_says_why(tmp_path, tiny):
 
 
 def test_progress_is_told_in_pictures_a_second_and_time_left(capsys, monkeypatch):
-    bar = annotate.Bar(total=1_000_000, before=500_000, failed=2)
+    bar = Bar(total=1_000_000, before=500_000, failed=2)
     monkeypatch.setattr(bar, "started_s", time.monotonic() - 100)
     bar.hear(annotate_pool.Progress(4_000))
     bar.hear(Finished({"pictures": 5_000, "failed": {"not_an_image": 1}}))
