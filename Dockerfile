@@ -23,7 +23,8 @@ ARG VARIANT
 # Where torch's CPU wheel is; PyPI's is that for CUDA.
 ARG TORCH_INDEX
 # A configuration of pip with secrets in it: --secret id=pip.conf,src=pip.conf. Wheels that lie in deploy/wheels are
-# taken from there. The environment keeps no pip, and nothing that only a compiler or torch's own tests would read.
+# taken from there. The environment keeps no pip, and nothing that only a compiler or torch's own tests would read
+# (which wheel has which of these differs).
 COPY deploy/requirements-${VARIANT}.txt /tmp/requirements.txt
 RUN --mount=type=bind,source=deploy/wheels,target=/wheels \
     --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
@@ -34,8 +35,8 @@ RUN --mount=type=bind,source=deploy/wheels,target=/wheels \
         --requirement /tmp/requirements.txt \
     && cd /opt/venv/lib/python3*/site-packages \
     && find torch/bin -mindepth 1 -maxdepth 1 ! -name torch_shm_manager -exec rm -r {} + \
-    && rm -r torch/include torch/test \
-    && rm openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/libopenvino_intel_npu_plugin.so \
+    && rm -rf torch/include torch/test \
+        openvino/libs/libopenvino_intel_gpu_plugin.so openvino/libs/libopenvino_intel_npu_plugin.so \
         openvino/libs/cache.json
 
 

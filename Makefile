@@ -110,7 +110,7 @@ lock: $(LOCKING)/.installed
 audit: $(LOCKING)/.installed
 	$(LOCKING)/bin/python -m deploy.supply_chain
 	@set -e; for lock in cuda build; do echo "pip-audit of $$lock"; $(LOCKING)/bin/pip-audit --strict \
-		--disable-pip --no-deps --require-hashes --requirement deploy/requirements-$$lock.txt; done
+		--disable-pip --require-hashes --requirement deploy/requirements-$$lock.txt; done
 
 dashboard: setup
 	$(BIN)/python -m deploy.dashboard
