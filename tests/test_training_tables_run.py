@@ -370,6 +370,7 @@ def test_a_table_in_small_from_photographs_to_report(tmp_path, capsys):
     assert main(given) == 0
     said = capsys.readouterr().out
     assert said.count("done before") == 3
+    assert "3 arms, seeds 0" in said
     assert main(["--report", "--runs-dir", str(runs), "--markdown"]) == 0
     assert "| c2a1-4-dino | 0 |" in capsys.readouterr().out
     assert sys.executable not in (runs / "c2a1-4" / "seed-0" / "train.json").read_text()
