@@ -20,7 +20,8 @@ from training.tables import main
 from training.tables_comparison import ALL_COMPARISONS, Comparison, comparisons, difference, in_words, learning_in_words
 from training.tables_compute import picture_flops, view_flops
 from training.tables_paper import ROWS
-from training.tables_plan import Protocol, Sizes, Stage, check_arguments, plan_arms, plan_stages, read_sizes
+from training.tables_plan import Sizes, Stage, check_arguments, plan_arms, plan_stages, read_sizes
+from training.tables_protocol import Protocol
 from training.tables_report import as_json, as_markdown, as_text
 from training.tables_results import read_results
 from training.tables_runner import Request, RunsLocked, StageRecord, extend_request, locked, read_record, run_arm

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _small(given: argparse.Namespace) -> int:
-    from training.tables_plan import Protocol
+    from training.tables_protocol import Protocol
     from training.tables_report import as_json, as_markdown, as_text
     from training.tables_small import read_small, run_small
 

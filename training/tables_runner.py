@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from model.checkpoint import write_atomically
-from training.tables_plan import Cost, Protocol, Stage
+from training.tables_plan import Cost, Stage
+from training.tables_protocol import Protocol
 
 PROTOCOL_FILE = "protocol.json"
 LOOK_S = 0.5
