@@ -122,13 +122,13 @@ class Asking:
         """One video: every frame is to be answered, in whichever stream."""
         assert self._grpc is not None
         unanswered: dict[int, float] = {}  # frames, and when they were sent first
-        following = 0
+        following = opened = 0
 
-        async def frames(again: Sequence[int]) -> AsyncIterator[Frame]:
+        async def frames(again: Sequence[int], stream: int) -> AsyncIterator[Frame]:
             nonlocal following
             for number in again:
                 yield Frame(number, self._image)
-            while not self._over:
+            while stream == opened and not self._over:  # frames of one that broke off would be lost
                 number, following = following, following + 1
                 unanswered[number] = time.monotonic()
                 yield Frame(number, self._image)
@@ -137,8 +137,9 @@ class Asking:
         async with connect_async(self._grpc, timeout_s=TIMEOUT_S) as client:
             while not self._over or unanswered:
                 self.phase.streams_opened += 1
+                opened += 1
                 try:
-                    async for answer in client.stream(frames(sorted(unanswered))):
+                    async for answer in client.stream(frames(sorted(unanswered), opened)):
                         taken_s = time.monotonic() - unanswered.pop(answer.frame_id)
                         if answer.error is None:
                             self._answered(FRAMES, taken_s)

@@ -26,6 +26,7 @@ from ray.serve import metrics as ray_metrics
 
 from deploy.ray_environment import environment
 from deploy.ray_grpc import stream_poses, unary
+from deploy.ray_http import LeaveIdToProxy
 from service.__main__ import VERSION, build_service
 from service.access_log import configure_logging
 from service.grpc_api import PoseServicer
@@ -82,7 +83,9 @@ class PoseReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """The routes; Ray asks for them when the service is there."""
-        return create_app(self._service, self._metrics, version=VERSION, body_timeout_s=self._settings.body_timeout_s)
+        app = create_app(self._service, self._metrics, version=VERSION, body_timeout_s=self._settings.body_timeout_s)
+        app.add_middleware(LeaveIdToProxy)
+        return app
 
     async def check_health(self) -> None:
         """For Ray, which starts another replica in place of one that raises here too often."""

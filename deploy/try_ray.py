@@ -34,7 +34,7 @@ from service.errors import InvalidParameter, NotAnImage, PoseServiceError
 
 Result = TypeVar("Result")
 
-STORE_BYTES = 200 * 2**20
+NODE = {"num_cpus": 2, "object_store_memory": 200 * 2**20}
 LOST = "a node is lost"
 REPLICA_CPUS = 1.0
 
@@ -42,9 +42,8 @@ REPLICA_CPUS = 1.0
 def start_cluster() -> tuple[Cluster, Any]:
     """Two nodes: the head, which has the proxies' controller, and one that is to be lost."""
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    node = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **node})
-    second = cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    second = cluster.add_node(**NODE)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="critical")
     return cluster, second
 
@@ -132,7 +131,7 @@ def try_ray(cluster: Cluster, second: Any, *, http_port: int, grpc_port: int, st
         time.sleep(steady_s)
         behind.run(begin("another node comes"))
         given_s = time.monotonic()
-        cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+        cluster.add_node(**NODE)
         seconds_until(lambda: replicas_running() == 2, 180, "two replicas")
         notes["recovery"] = (
             f"Ray counted a replica less after {noticed_s:.1f} s; {given_s - lost_s:.1f} s after the loss another node "

@@ -9,17 +9,22 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 
 from callers import serving
 from deploy.ray_grpc import Aborted, stream_poses, unary
+from deploy.ray_http import LeaveIdToProxy
 from drawings import lively_network, tiny_config
 from fakes import make_admission
 from grpc_clients import estimate_request
+from http_clients import JPEG
 from model.checkpoint import save_checkpoint
 from pictures import jpeg
 from service.api_keys import ApiKeys
 from service.grpc_api import PoseServicer
+from service.http_api import create_app
+from service.metrics import Metrics
 from service.pb import pose_pb2 as pb
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +129,18 @@ def test_an_error_of_a_stream_ends_it():
         assert (outside.code, outside.trailing["reason"]) == (grpc.StatusCode.UNAUTHENTICATED, "unauthenticated")
 
     play(scene, admission=make_admission(api_keys=ApiKeys(["right-0123456789"])))
+
+
+def test_the_id_of_a_request_is_for_the_proxy_to_tell():
+    async def scene(_, service):
+        app = create_app(service, Metrics(), version="0", body_timeout_s=9)
+        app.add_middleware(LeaveIdToProxy)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            for content, status in ((jpeg(), 200), (b"no picture", 400)):
+                answer = await client.post("/pose", content=content, headers=JPEG)
+                assert (answer.status_code, "x-request-id" in answer.headers) == (status, False)
+
+    play(scene)
 
 
 def test_a_stream_that_the_proxy_leaves_is_over_for_the_service():
