@@ -24,7 +24,6 @@ from model.cuda_runtime import take_own_stream
 from model.device import pick_devices
 from model.estimator import PoseEstimator
 from model.loading import load_estimators
-from model.skeleton import NUM_KEYPOINTS
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
 from service.api_keys import read_api_keys
@@ -64,8 +63,6 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
     threads = settings.threads or torch.get_num_threads()
     torch.set_num_threads(1)
     card = read_card(settings.checkpoint)
-    if card.config.num_keypoints != NUM_KEYPOINTS:
-        raise ValueError(f"{settings.checkpoint} has {card.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
     devices = pick_devices(settings.device)
     on = PER_DEVICE[devices[0].type]
     max_batch = settings.max_batch or on.max_batch
@@ -139,6 +136,8 @@ def _describe(card: CheckpointCard, estimators: Sequence[PoseEstimator]) -> Mode
         device=",".join(dict.fromkeys(str(each.runtime.device) for each in estimators)),
         precision=first.runtime.precision,
         attention=attention_shapes(card.config),
+        keypoint_names=card.config.skeleton.names,
+        skeleton=card.config.skeleton.limbs,
     )
 
 

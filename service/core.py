@@ -21,7 +21,7 @@ from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_persons
 from service.engine import Engine
 from service.errors import EngineFailed, Overloaded
-from service.explaining import check_dependency, dependency_map, dependency_png, see_person
+from service.explaining import checked_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
 from service.poses import (
     DECIMALS,
@@ -129,7 +129,7 @@ class PoseService:
 
         Raises the errors of `service.errors`.
         """
-        check_dependency(request, self._config)
+        request = checked_dependency(request, self._config)
         record.persons = 1
         loop = asyncio.get_running_loop()
         with self.admission.dependency():

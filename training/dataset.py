@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from model.crop import Pixels, warp_crop
+from model.skeleton import Skeleton
 from training.augment import Augmentation, random_view
 from training.coco import AnnotationError, Person
 
@@ -38,16 +39,23 @@ def read_image(path: Path) -> Pixels:
 class PersonViews(Dataset[Example]):
     """Random views of persons, indexed by (epoch, person).
 
-    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool.
+    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool; `skeleton` is of these K.
     """
 
     def __init__(
-        self, persons: Sequence[Person], input_hw: tuple[int, int], augmentation: Augmentation, *, seed: int
+        self,
+        persons: Sequence[Person],
+        input_hw: tuple[int, int],
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        skeleton: Skeleton,
     ) -> None:
         self.persons = persons
         self.input_hw = input_hw
         self.augmentation = augmentation
         self.seed = seed
+        self.skeleton = skeleton
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -56,7 +64,15 @@ class PersonViews(Dataset[Example]):
         epoch, number = index
         person = self.persons[number]
         rng = np.random.default_rng((self.seed, epoch, number + 1))  # + 1: not the stream of the order
-        view = random_view(person.box_xywh, person.points_image, person.labelled, self.input_hw, self.augmentation, rng)
+        view = random_view(
+            person.box_xywh,
+            person.points_image,
+            person.labelled,
+            self.input_hw,
+            self.augmentation,
+            rng,
+            self.skeleton,
+        )
         pixels = warp_crop(read_image(person.image_path), view.image_to_crop, self.input_hw)
         return (
             torch.from_numpy(pixels),

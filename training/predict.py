@@ -40,11 +40,12 @@ def predict(
     flip_test: bool,
     batch_size: int = 32,
     progress: bool = True,
+    category_id: int = 1,
 ) -> list[dict[str, Any]]:
     """COCO keypoint results, one for each person and in the same order.
 
     Beside the usual fields each has `box_xywh` and `area` (square image pixels of the padded
-    region, for OKS-NMS).
+    region, for OKS-NMS). `category_id` is that of the results.
     """
     results = []
     crops = crop_each(persons, estimator.config)
@@ -52,7 +53,9 @@ def predict(
         while batch := list(islice(crops, batch_size)):
             found = estimator.estimate([crop.pixels for _, crop in batch], flip_test=flip_test)
             for (person, crop), keypoints in zip(batch, found, strict=True):
-                results.append(_result(person, keypoints_to_image(keypoints, crop), estimator.config.input_hw))
+                results.append(
+                    _result(person, keypoints_to_image(keypoints, crop), estimator.config.input_hw, category_id)
+                )
             bar.update(len(batch))
     return results
 
@@ -66,11 +69,11 @@ def crop_each(persons: Iterable[AnyPerson], config: PoseConfig) -> Iterator[tupl
         yield person, crop_person(opened[1], person.box_xywh, config)
 
 
-def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]) -> dict[str, Any]:
+def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int], category_id: int) -> dict[str, Any]:
     flat = np.column_stack((keypoints.points, keypoints.scores)).ravel()
     return {
         "image_id": person.image_id,
-        "category_id": 1,
+        "category_id": category_id,
         "keypoints": flat.tolist(),
         "score": pose_score(keypoints.scores, person.box_score),
         "box_xywh": person.box_xywh.tolist(),

@@ -23,8 +23,9 @@ from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.heatmap import encode_heatmaps, target_weights
 from model.variants import variant
-from training.coco import KeypointData, read_persons
+from training.coco import KeypointData, read_sets
 from training.dataset import EpochBatches, Example, PersonViews
+from training.keypoint_sets import KeypointChoice, check_resumed, told_of
 from training.loss import heatmap_loss
 from training.oks import ScorerMissing, score_results
 from training.predict import BoxedPerson, predict
@@ -53,8 +54,8 @@ class Trainer:
         self.settings = settings
         self.device = pick_device(settings.device)
         self.dtype = pick_dtype(settings.precision, self.device)
-        self.train_data = [read_persons(*paths, name=str(paths[0])) for paths in settings.train_sets]
-        self.val_data = read_persons(*settings.val_set, name=str(settings.val_set[0]))
+        choice = KeypointChoice(settings.keypoints, settings.category)
+        self.train_data, self.val_data = read_sets(settings.train_sets, settings.val_set, choice)
         self.persons = [person for data in self.train_data for person in data.persons]
         self.config = variant(
             settings.variant,
@@ -62,6 +63,7 @@ class Trainer:
             input_hw=settings.input_hw,
             heatmap_sigma=settings.heatmap_sigma,
             dropout=settings.dropout,
+            skeleton=self.train_data[0].keypoints.skeleton,
         )
         if not self.val_data.persons:
             raise ValueError(f"{self.val_data.annotations_path} has no persons; allowed: at least one, to validate on")
@@ -170,7 +172,13 @@ class Trainer:
     def _loader(self, epoch: int, first_batch: int) -> DataLoader[Example]:
         settings = self.settings
         return DataLoader(
-            PersonViews(self.persons, self.config.input_hw, settings.augmentation, seed=settings.seed),
+            PersonViews(
+                self.persons,
+                self.config.input_hw,
+                settings.augmentation,
+                seed=settings.seed,
+                skeleton=self.config.skeleton,
+            ),
             batch_sampler=EpochBatches(
                 len(self.persons), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
             ),
@@ -189,7 +197,9 @@ class Trainer:
             return {}
         persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
         estimator = PoseEstimator(self.net, self.device, self.dtype)
-        metrics = score_results(predict(estimator, persons, flip_test=False), self.val_data.annotations_path)
+        keypoints = self.val_data.keypoints
+        results = predict(estimator, persons, flip_test=False, category_id=keypoints.result_category_id)
+        metrics = score_results(results, self.val_data.annotations_path, keypoints)
         for name in ("AP", "AP50", "AR"):
             writer.add_scalar(f"val/{name}", metrics[name], self.step)
         if metrics["AP"] > self.best_ap:
@@ -214,11 +224,13 @@ class Trainer:
             "best_ap": self.best_ap,
             "initialised_from": self.initialised_from,
             "settings": self.settings.to_json(),
+            "skeleton": self.config.skeleton.to_json(),
         }
         save_run(self.last_path, self.net, self.optimizer, facts)
 
     def _resume(self) -> None:
         facts = load_run(self.last_path, self.net, self.optimizer)
+        check_resumed(facts.get("skeleton"), self.config.skeleton, self.settings.run_dir)
         self.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
         self.initialised_from = facts.get("initialised_from")
         before = facts.get("settings", {})
@@ -245,12 +257,14 @@ class Trainer:
             f"{len(self.persons)} persons, {self.steps_per_epoch} steps of {settings.batch_size} an epoch, "
             f"{settings.epochs} epochs" + (f"; resumed at step {self.step}" if self.step else "")
         )
+        for line in told_of(self.train_data[0].keypoints):
+            tqdm.write(line)
 
 
 def _can_score(data: KeypointData) -> bool:
     """Whether AP can be measured here; said at once, not after the first epoch. Raises AnnotationError for bad data."""
     try:
-        score_results([], data.annotations_path)
+        score_results([], data.annotations_path, data.keypoints)
     except ScorerMissing as error:
         tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
         return False
