@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
 from model.levels import COLORMAPS, LEVELS, MODES, Level, Mode
-from model.skeleton import KEYPOINT_NAMES
 from service.client_errors import UnexpectedAnswer
 from service.errors import InvalidParameter
-from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, parse_keypoint
+from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, read_keypoint
 
 Word = TypeVar("Word")
 
@@ -58,9 +57,9 @@ def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> D
     unreadable path.
     """
     _check_names(how, MapOptions.__optional_keys__)
-    if parse_keypoint(str(keypoint)) is None:
+    if read_keypoint(str(keypoint)) is None:
         raise InvalidParameter(
-            f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: {', '.join(KEYPOINT_NAMES)}"
+            f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: one keypoint at a time"
         )
     return _question(image, keypoint, how, as_picture=False)
 
@@ -91,7 +90,7 @@ def _question(image: bytes | Path, keypoint: str | int, how: MapOptions, *, as_p
     return DependencyRequest(
         image=image.read_bytes() if isinstance(image, Path) else image,
         box_xywh=_box(how.get("box_xywh")),
-        keypoint=parse_keypoint(str(keypoint)),
+        keypoint=read_keypoint(str(keypoint)),
         level=_word("level", how.get("level", "encoder"), LEVELS),
         layer=_index("layer", how.get("layer"), "a number from 0"),
         head=None if head == "mean" else _index("head", head, "a number from 0, or 'mean'"),
