@@ -108,8 +108,9 @@ class Skeleton:
     def _check_limbs(self) -> None:
         require(_is_tuple(self.limbs), "limbs", self.limbs, "pairs of indices")
         for limb in self.limbs:
-            is_pair = _are_indices(limb) and len(limb) == 2 and limb[0] != limb[1]
-            is_inside = is_pair and all(0 <= joint < len(self) for joint in limb)
+            ends: tuple[int, ...] = limb
+            is_pair = _are_indices(ends) and len(ends) == 2 and ends[0] != ends[1]
+            is_inside = is_pair and all(0 <= joint < len(self) for joint in ends)
             require(is_inside, "limbs", limb, f"two different indices of 0 to {len(self) - 1}")
 
     def _check_halves(self) -> None:

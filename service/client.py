@@ -22,12 +22,12 @@ from service.client_errors import UnexpectedAnswer
 from service.client_frames import Frame, FrameAnswer, checked_boxes
 from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
 from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
-from service.client_questions import MapOptions, PictureOptions
+from service.client_questions import MapOptions, PictureOptions, asked_keypoint
 from service.client_show import map_summary, poses_png, poses_table
 from service.errors import InvalidParameter, PoseServiceError
 from service.http_dependency import DependencyBody
 from service.http_schemas import PosesBody, parse_boxes
-from service.poses import ALL_KEYPOINTS, Box, read_keypoint
+from service.poses import ALL_KEYPOINTS, Box
 
 __all__ = [
     "AsyncPoseClient",
@@ -209,7 +209,7 @@ def _check_dependency(given: argparse.Namespace, boxes: Sequence[Box] | None) ->
         raise ValueError(f"--boxes has {len(boxes)} boxes; allowed with --dependency and --figure: one")
     if (given.dependency or given.figure) and given.flip_test:
         raise ValueError("--flip-test goes with poses only")
-    if given.dependency is not None and read_keypoint(given.dependency) is None:
+    if given.dependency is not None and asked_keypoint(given.dependency) is None:
         raise ValueError("--dependency all: use --figure OUT.png")
 
 

@@ -273,9 +273,9 @@ def _sigmas(names: tuple[str, ...], given: Any, base: Skeleton) -> tuple[tuple[f
         if len(given) != len(names):
             raise ValueError(f"sigmas has {len(given)} numbers; allowed: {len(names)}, one for each keypoint")
         return tuple(given), {}
-    told: Mapping[str, Any] = {} if given is None else given
-    if not isinstance(told, Mapping) or told.keys() - set(names):
-        wrong = sorted(told.keys() - set(names)) if isinstance(told, Mapping) else told
+    told: Any = {} if given is None else given
+    wrong = sorted(told.keys() - set(names)) if isinstance(told, Mapping) else told
+    if wrong or not isinstance(told, Mapping):
         raise ValueError(f"sigmas has {wrong!r}; allowed: a list of {len(names)} numbers, or numbers by name")
     usual = dict(zip(base.names, base.oks_sigmas, strict=True))
     assumed = {name: usual.get(name, DEFAULT_SIGMA) for name in names if name not in told}
