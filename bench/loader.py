@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from drawn_coco import drawn_coco
@@ -35,6 +36,7 @@ from training.photograph_cache import GIB, PhotographCache
 from training.settings import TrainSettings
 from training.trainer import Trainer, person_views
 
+POSE_COLUMNS = ["processes", "loader alone", "alone, photographs kept", "training", "of its time it waits"]
 FEW = 50  # photographs that the stages look at, over and over: the disk is not what is measured
 
 
@@ -102,8 +104,7 @@ def measure_device(rates: Rates, trainer: Trainer, batch: Any) -> None:
 
 def bench_poses(given: argparse.Namespace, data: tuple[Path, Path], folder: Path) -> None:
     """The tables of pose training."""
-    device = pick_device(given.device)
-    about = f"images/s, batches of {given.batch_size}, {given.precision} on {device}"
+    about = f"images/s, batches of {given.batch_size}, {given.precision} on {pick_device(given.device)}"
     stages = Rates("loader-stages", f"Stages of training, each alone: {about}", given.input, seconds=given.seconds)
     for size in given.input:
         progress(f"stages of {size}")
@@ -122,29 +123,32 @@ def bench_poses(given: argparse.Namespace, data: tuple[Path, Path], folder: Path
         trainer = Trainer(settings)
         measure_files(stages, trainer, folder)
         measure_device(stages, trainer, measure_examples(stages, trainer))
-        table = Table(
-            f"loader-{size}",
-            f"Training on crops of {size} by loader processes: {about}",
-            ["processes", "loader alone", "alone, photographs kept", "training", "of its time it waits"],
-        )
-        views = person_views(settings, trainer.persons, trainer.skeleton)
-        from_kept = person_views(
-            replace(settings, photograph_cache=folder / "all", cache_gib=64.0), trainer.persons, trainer.skeleton
-        )
-        for path in {person.image_path for person in trainer.persons}:
-            from_kept.read(path)  # as after the first epoch
-        make = partial(make_loader, images=len(views), batch_size=given.batch_size, device=device)
-        makers = [partial(make, views), partial(make, from_kept)]
-        bench_processes(
-            table,
-            makers,
-            trainer.train_step,
-            batch_size=given.batch_size,
-            workers=given.workers,
-            rounds=given.rounds,
-            seconds=given.seconds,
-        ).write(given.results)
+        if given.workers:
+            title = f"Training on crops of {size} by loader processes: {about}"
+            bench_pose_processes(Table(f"loader-{size}", title, POSE_COLUMNS), trainer, given, folder)
     stages.table().write(given.results)
+
+
+def bench_pose_processes(table: Table, trainer: Trainer, given: argparse.Namespace, folder: Path) -> None:
+    """Whole loaders, with photographs decoded and kept."""
+    settings = trainer.settings
+    views = person_views(settings, trainer.persons, trainer.skeleton)
+    from_kept = person_views(
+        replace(settings, photograph_cache=folder / "all", cache_gib=64.0), trainer.persons, trainer.skeleton
+    )
+    for path in {person.image_path for person in trainer.persons}:
+        from_kept.read(path)  # as after the first epoch
+    make = partial(make_loader, images=len(views), batch_size=settings.batch_size, device=trainer.world.device)
+    makers = [partial(make, views), partial(make, from_kept)]
+    bench_processes(
+        table,
+        makers,
+        trainer.train_step,
+        batch_size=settings.batch_size,
+        workers=given.workers,
+        rounds=given.rounds,
+        seconds=given.seconds,
+    ).write(given.results)
 
 
 def main() -> None:
@@ -155,7 +159,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16"))
     parser.add_argument("--input", nargs="+", default=["128x96", "256x192"], metavar="HxW", help="crops, global views")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 1, 2, 4], metavar="N", help="loader processes")
+    parser.add_argument("--workers", nargs="*", type=int, default=[0, 1, 2, 4], metavar="N", help="loader processes")
     parser.add_argument("--only", choices=("poses", "pretraining"), help="a part of the tables")
     parser.add_argument("--photographs", type=int, default=200, help="that are drawn")
     parser.add_argument("--threads", type=int, default=0, help="of torch on a CPU; 0: as it chooses")
@@ -165,6 +169,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
+    cv2.setNumThreads(1)  # as in loader processes
     print(machine(pick_device(given.device)))
     with drawn_coco(given.photographs) as drawn, tempfile.TemporaryDirectory() as folder:
         data = tuple(given.data or drawn)

@@ -64,6 +64,8 @@ def bench_pretraining(given: argparse.Namespace, images: Path, folder: Path) -> 
         )
         trainer = DinoTrainer(settings)
         measure_views(stages, trainer)
+        if not given.workers:
+            continue
         table = Table(
             f"loader-views-{size}",
             f"Pre-training on views of {size} by loader processes: {about}",

@@ -9,16 +9,22 @@ from collections.abc import Callable, Sequence
 import torch
 
 
-def median_ms(run: Callable[[], object], *, seconds: float, device: torch.device) -> float:
-    """Median milliseconds of a call, over about `seconds` and at least three calls, after one to warm up."""
+def median_ms(
+    run: Callable[[], object],
+    *,
+    seconds: float,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Median milliseconds of a call by a clock, over about `seconds` and at least three calls, after one to warm up."""
     run()
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:
-        started = time.perf_counter()
+        started = clock()
         run()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return 1000 * statistics.median(times)
 
 

@@ -20,7 +20,8 @@ from training.tables import main
 from training.tables_comparison import ALL_COMPARISONS, Comparison, comparisons, difference, in_words, learning_in_words
 from training.tables_compute import picture_flops, view_flops
 from training.tables_paper import ROWS
-from training.tables_plan import Protocol, Sizes, Stage, check_arguments, plan_arms, plan_stages, read_sizes
+from training.tables_plan import Sizes, Stage, check_arguments, plan_arms, plan_stages, read_sizes
+from training.tables_protocol import Protocol
 from training.tables_report import as_json, as_markdown, as_text
 from training.tables_results import read_results
 from training.tables_runner import Request, RunsLocked, StageRecord, extend_request, locked, read_record, run_arm
@@ -370,6 +371,7 @@ def test_a_table_in_small_from_photographs_to_report(tmp_path, capsys):
     assert main(given) == 0
     said = capsys.readouterr().out
     assert said.count("done before") == 3
+    assert "3 arms, seeds 0" in said
     assert main(["--report", "--runs-dir", str(runs), "--markdown"]) == 0
     assert "| c2a1-4-dino | 0 |" in capsys.readouterr().out
     assert sys.executable not in (runs / "c2a1-4" / "seed-0" / "train.json").read_text()

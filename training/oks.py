@@ -55,7 +55,7 @@ def score_results(
     truth = coco.COCO()
     truth.dataset = _completed(content, annotations_path, keypoints)
     with contextlib.redirect_stdout(io.StringIO()):
-        truth.createcoco.COCO()
+        truth.createIndex()
         _check_results(results, set(truth.getImgIds()), annotations_path, len(keypoints.skeleton))
         # A `bbox` in a result would replace the keypoints' own extent as its area, and so move the size bins.
         keys = ("image_id", "category_id", "keypoints", "score")
@@ -64,7 +64,7 @@ def score_results(
         )
         if not results:
             predicted.dataset = {**truth.dataset, "annotations": []}
-            predicted.createcoco.COCO()
+            predicted.createIndex()
         evaluation = COCOeval(truth, predicted, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(keypoints.skeleton.oks_sigmas)
         if keypoints.category_id is not None:

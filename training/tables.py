@@ -23,6 +23,7 @@ from typing import Any, get_args
 from model.checkpoint import write_atomically
 from model.variants import Position
 from training.tables_paper import TABLES, chosen_rows
+from training.tables_runner import RunsLocked
 from training.train import parse_input_hw
 
 RUNS_DIR = Path("runs/tables")
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.run or given.report:
             return _small(given)
         return _list(given)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RunsLocked) as error:
         print(f"training.tables: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _small(given: argparse.Namespace) -> int:
-    from training.tables_plan import Protocol
+    from training.tables_protocol import Protocol
     from training.tables_report import as_json, as_markdown, as_text
     from training.tables_small import read_small, run_small
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.tables_comparison import Difference, comparisons, difference, in_words, learning_in_words
-from training.tables_plan import Protocol
+from training.tables_protocol import Protocol
 from training.tables_results import FIGURES, ArmResult, by_seed, mean_and_spread
 
 WIDTH = 100

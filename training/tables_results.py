@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from training.coco import read_json
-from training.tables_plan import Arm, Protocol, Sizes, Stage, plan_stages
+from training.tables_plan import Arm, Sizes, Stage, plan_stages
+from training.tables_protocol import Protocol
 from training.tables_runner import is_done, read_record
 
 FIGURES = ("AP", "AP50", "mean_oks", "pck", "loss", "loss_ratio")

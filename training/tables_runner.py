@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from model.checkpoint import write_atomically
-from training.tables_plan import Cost, Protocol, Stage
+from training.tables_plan import Cost, Stage
+from training.tables_protocol import Protocol
 
 PROTOCOL_FILE = "protocol.json"
 LOOK_S = 0.5
@@ -130,8 +131,9 @@ def is_done(stage: Stage) -> bool:
     return record is not None and record.returncode == 0
 
 
-def run_arm(title: str, arm_stages: Sequence[Stage], *, threads: int | None, out: TextIO = sys.stdout) -> bool:
+def run_arm(title: str, arm_stages: Sequence[Stage], *, threads: int | None, out: TextIO | None = None) -> bool:
     """Run what is left of an arm. Says how it goes; False if a command failed, after which the rest is left."""
+    out = out or sys.stdout
     if all(map(is_done, arm_stages)):
         print(f"{title}: done before", file=out, flush=True)
         return True
@@ -147,7 +149,7 @@ def run_arm(title: str, arm_stages: Sequence[Stage], *, threads: int | None, out
     return True
 
 
-def run_stage(stage: Stage, *, title: str, threads: int | None, out: TextIO = sys.stdout) -> StageRecord:
+def run_stage(stage: Stage, *, title: str, threads: int | None, out: TextIO) -> StageRecord:
     """Run a command to its end and record it, also if it fails or is cut off."""
     command = [sys.executable, "-m", stage.module, *stage.arguments]
     shown = shlex.join(["python", *command[1:]])

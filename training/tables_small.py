@@ -10,7 +10,8 @@ from types import FrameType
 from typing import Any
 
 from training.tables_paper import ROWS
-from training.tables_plan import Arm, Protocol, check_arguments, count_costs, plan_arms, plan_stages, read_sizes
+from training.tables_plan import Arm, check_arguments, count_costs, plan_arms, plan_stages, read_sizes
+from training.tables_protocol import Protocol
 from training.tables_results import ArmResult, read_results
 from training.tables_runner import Request, extend_request, locked, read_request, run_arm
 
