@@ -21,7 +21,7 @@ from model.checkpoint import write_atomically
 from model.crop import Pixels
 from model.drawing import draw_poses
 from training.coco import AnnotationError, Person, annotations_of, check_layout, read_json, read_person
-from training.data_findings import Checked, Findings, check_annotations, check_ids, check_images
+from training.data_findings import ELSEWHERE, Checked, Findings, check_annotations, check_ids, check_images
 from training.dataset import read_image
 from training.keypoint_sets import KeypointChoice, KeypointSet, add_keypoint_options, describe, read_keypoint_set
 from training.png import encode_png
@@ -51,11 +51,11 @@ def check(annotations_path: Path, images_dir: Path | None, choice: KeypointChoic
         check_images(content["images"], images_dir, findings)
     points = [one.keypoints for one in checked]
     sides = measure_sides(points, keypoints.skeleton)
-    for identity, pair in swapped_persons(
-        [(one.annotation.get("id"), one.keypoints) for one in checked], keypoints.skeleton
-    ):
+    named = [(one.annotation.get("id"), one.keypoints) for one in checked]
+    for identity, pair in swapped_persons(named, keypoints.skeleton):
         findings.add("note", "persons of whom one pair points against all others", f"annotation {identity}: {pair}")
     _judge(sides, findings)
+    findings.worsen(ELSEWHERE, of=len(checked))
     return {
         "annotations": str(annotations_path),
         "images": len(content["images"]),

@@ -28,7 +28,7 @@ FACE_WORDS = ("nose", "eye", "mouth")  # in the names of joints that are visible
 
 @dataclass(frozen=True)
 class PairSides:
-    """One left-right pair: in how many persons the others agree on a side, and in how many of them it is against them."""
+    """One left-right pair: in how many persons the others agree on a side, and in how many of them it is against it."""
 
     left: str
     right: str
