@@ -73,11 +73,11 @@ def measure_examples(rates: Rates, trainer: Trainer) -> Any:
     def see() -> None:
         person = next(persons)
         drawn_of = person.box_xywh, person.points_image, person.labelled
-        view = random_view(*drawn_of, settings.input_hw, settings.augmentation, rng)
+        view = random_view(*drawn_of, settings.input_hw, settings.augmentation, rng, trainer.skeleton)
         warp_crop(pixels, view.image_to_crop, settings.input_hw)
 
     rates.measure("draw a view and warp", see)
-    views, numbers = person_views(settings, trainer.persons), itertools.count()
+    views, numbers = person_views(settings, trainer.persons, trainer.skeleton), itertools.count()
     rates.measure("an example: read, decode, view, warp", lambda: views[0, next(numbers) % len(views)])
     examples = [views[0, number % len(views)] for number in range(settings.batch_size)]
     rates.measure("collate", partial(default_collate, examples), images=settings.batch_size)
@@ -132,11 +132,13 @@ def bench_poses(given: argparse.Namespace, data: tuple[Path, Path], folder: Path
 def bench_pose_processes(table: Table, trainer: Trainer, given: argparse.Namespace, folder: Path) -> None:
     """Whole loaders, with photographs decoded and kept."""
     settings = trainer.settings
-    views = person_views(settings, trainer.persons)
-    from_kept = person_views(replace(settings, photograph_cache=folder / "all", cache_gib=64.0), trainer.persons)
+    views = person_views(settings, trainer.persons, trainer.skeleton)
+    from_kept = person_views(
+        replace(settings, photograph_cache=folder / "all", cache_gib=64.0), trainer.persons, trainer.skeleton
+    )
     for path in {person.image_path for person in trainer.persons}:
         from_kept.read(path)  # as after the first epoch
-    make = partial(make_loader, images=len(views), batch_size=settings.batch_size, device=trainer.device)
+    make = partial(make_loader, images=len(views), batch_size=settings.batch_size, device=trainer.world.device)
     makers = [partial(make, views), partial(make, from_kept)]
     bench_processes(
         table,

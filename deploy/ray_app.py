@@ -104,6 +104,12 @@ class PoseReplica:
         """See `PoseServicer`."""
         return await unary(self._servicer.GetDependency, request, grpc_context, pb.GetDependencyResponse)
 
+    async def GetModel(  # noqa: N802
+        self, request: pb.GetModelRequest, grpc_context: Any
+    ) -> pb.GetModelResponse:
+        """See `PoseServicer`."""
+        return await unary(self._servicer.GetModel, request, grpc_context, pb.GetModelResponse)
+
     async def StreamPoses(  # noqa: N802
         self, frames: Any, grpc_context: Any
     ) -> AsyncIterator[pb.StreamPosesResponse]:

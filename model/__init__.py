@@ -2,7 +2,7 @@
 
 Dimension letters used in every shape comment of this package:
 
-    B  persons (crops) in a batch      K  keypoints (17, see `skeleton`)
+    B  persons (crops) in a batch      K  keypoints (17 of COCO, see `skeleton`)
     C  channels                        A  attention heads
     H  rows, W columns of a map        N  tokens, N = H * W
     D  width of one attention head

@@ -17,14 +17,15 @@ from model.crop import Pixels, warp_crop
 from model.dependency import JointAttention, Map
 from model.drawing import SHOWN_ABOVE, draw_pose
 from model.estimator import Keypoints
-from model.figure import Panel, draw_figure
+from model.figure import Panel, draw_figure, stack_figures
 from model.geometry import Array
 from model.levels import COLORMAPS, Mode
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import Skeleton
 from model.variants import PoseConfig
 
 PICTURE_HEIGHT = 512  # pixels of the overlay of one keypoint, whatever the network's input
 PANEL_HEIGHT = 192  # pixels of one panel of a figure
+MOST_COLUMNS = 24  # keypoints side by side; the others follow below, in blocks of their own
 
 STAR_RGB, STAR_RIM_RGB = (255, 255, 255), (0, 0, 0)
 _STAR_RADIUS = 1 / 32  # of the picture's height
@@ -38,10 +39,12 @@ class PersonView:
 
     pixels: [h, w, 3] uint8 RGB, exactly the area of the crop, taken from the photograph itself.
     keypoints: in the frame of `pixels`.
+    skeleton: which keypoints they are.
     """
 
     pixels: Pixels
     keypoints: Keypoints
+    skeleton: Skeleton
 
 
 def view_of(
@@ -74,7 +77,8 @@ def view_pixels(image: Pixels, image_to_crop: Array, config: PoseConfig, *, heig
 def place_keypoints(view: Pixels, keypoints_crop: Keypoints, config: PoseConfig) -> PersonView:
     """A view, and the keypoints of the crop in its frame."""
     scale = view.shape[0] / config.input_hw[0]
-    return PersonView(view, Keypoints(scale * (keypoints_crop.points + 0.5) - 0.5, keypoints_crop.scores))
+    keypoints = Keypoints(scale * (keypoints_crop.points + 0.5) - 0.5, keypoints_crop.scores)
+    return PersonView(view, keypoints, config.skeleton)
 
 
 def draw_dependency(
@@ -135,6 +139,8 @@ def dependency_figure(
 ) -> Pixels:
     """The paper's figure. Columns: the crop with its skeleton, then the keypoints. Rows: what is left open.
 
+    More keypoints than `MOST_COLUMNS` continue in further blocks of rows.
+
     Args:
         view: of the person, `PANEL_HEIGHT` high or so.
         attention: of the same person.
@@ -150,23 +156,30 @@ def dependency_figure(
         [h, w, 3] uint8 RGB.
     """
     rows = figure_rows(attention, layer=layer, head=head, mean_of_heads=mean_of_heads)
-    count = range(len(view.keypoints.points))
-    panels = [
-        dependency_panels(
-            view,
-            [attention.of(keypoint, layer=layer, head=head, mode=mode) for keypoint in count],
-            threshold=threshold,
-            colormap=colormap,
+    titles = keypoint_titles(view)
+    blocks = []
+    for first in range(0, len(titles), MOST_COLUMNS):
+        chosen = range(len(titles))[first : first + MOST_COLUMNS]
+        panels = [
+            dependency_panels(
+                view,
+                [attention.of(keypoint, layer=layer, head=head, mode=mode) for keypoint in chosen],
+                keypoints=chosen,
+                threshold=threshold,
+                colormap=colormap,
+            )
+            for layer, head in rows
+        ]
+        blocks.append(
+            draw_figure(
+                panels,
+                column_titles=["pose", *(titles[keypoint] for keypoint in chosen)],
+                row_titles=[row_title(attention, layer, head) for layer, head in rows],
+                title=title if first == 0 else "",
+                colormap=colormap,
+            )
         )
-        for layer, head in rows
-    ]
-    return draw_figure(
-        panels,
-        column_titles=["pose", *keypoint_titles(view)],
-        row_titles=[row_title(attention, layer, head) for layer, head in rows],
-        title=title,
-        colormap=colormap,
-    )
+    return stack_figures(blocks)
 
 
 def figure_rows(
@@ -189,14 +202,14 @@ def row_title(attention: JointAttention, layer: int, head: int | None) -> str:
 
 def keypoint_titles(view: PersonView) -> list[str]:
     """Name and confidence of each keypoint."""
-    pairs = zip(KEYPOINT_NAMES, view.keypoints.scores, strict=True)
+    pairs = zip(view.skeleton.names, view.keypoints.scores, strict=True)
     return [f"{name.replace('_', ' ')}\n{score:.2f}" for name, score in pairs]
 
 
 def skeleton_picture(view: PersonView) -> Pixels:
     """The crop with the skeleton of its confident keypoints."""
     drawn = np.ascontiguousarray(view.pixels).copy()
-    draw_pose(drawn, view.keypoints.points, view.keypoints.scores > SHOWN_ABOVE)
+    draw_pose(drawn, view.keypoints.points, view.keypoints.scores > SHOWN_ABOVE, view.skeleton)
     return drawn
 
 

@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from model.skeleton import KEYPOINT_NAMES, LIMBS
+from model.sides import Side
+from model.skeleton import Skeleton
 
 if TYPE_CHECKING:  # a client draws, too, and has no use for torch
     from model.crop import Pixels
 
 LEFT_RGB, RIGHT_RGB, MIDDLE_RGB = (255, 140, 0), (0, 170, 255), (60, 220, 60)
 RIM_RGB = (255, 255, 255)
+SIDES_RGB: dict[Side, tuple[int, int, int]] = {"left": LEFT_RGB, "right": RIGHT_RGB, "middle": MIDDLE_RGB}
 MIN_SIDE = 480  # pixels; smaller photographs are enlarged, so that joints can be told apart
 MAX_ENLARGED_SIDE = 4096  # pixels; a strip of a picture is enlarged no further than this
 SHOWN_ABOVE = 0.2  # predicted joints weaker than this are left out
@@ -26,7 +28,9 @@ _SUBPIXEL_BITS = 4  # cv2 takes coordinates as whole numbers of 1/16 pixel
 _FARTHEST = 30_000.0  # pixels; cv2 draws wrong lines to points that are absurdly far away
 
 
-def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_]) -> None:
+def draw_pose(
+    image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDArray[np.bool_], skeleton: Skeleton
+) -> None:
     """Draw one skeleton into an image, in place.
 
     The person's left side is orange, the right side blue, the middle green. Lines are as thick as suits the size of the
@@ -36,19 +40,21 @@ def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDAr
         image: [H, W, 3] uint8 RGB, C-contiguous.
         keypoints: [K, 2] x, y in its pixels, (0, 0) the centre of the top-left one.
         shown: [K] bool, whether a joint is drawn; a limb is drawn if both its joints are.
+        skeleton: of K keypoints.
     """
     if not shown.any():
         return
     thickness = _thickness(image, keypoints[shown])
     fixed = np.rint(np.clip(keypoints, -_FARTHEST, _FARTHEST) * 2**_SUBPIXEL_BITS).astype(int)
     points = [(int(x), int(y)) for x, y in fixed]
-    for first, second in LIMBS:
+    colors = [SIDES_RGB[skeleton.side(joint)] for joint in range(len(skeleton))]
+    for first, second in skeleton.limbs:
         if shown[first] and shown[second]:
-            color = _side(first) if _side(first) == _side(second) else MIDDLE_RGB
+            color = colors[first] if colors[first] == colors[second] else MIDDLE_RGB
             cv2.line(image, points[first], points[second], color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
     for joint, point in enumerate(points):
         if shown[joint]:
-            for radius, color in ((2 * thickness, RIM_RGB), (1.4 * thickness, _side(joint))):
+            for radius, color in ((2 * thickness, RIM_RGB), (1.4 * thickness, colors[joint])):
                 fixed_radius = round(radius * 2**_SUBPIXEL_BITS)
                 cv2.circle(image, point, fixed_radius, color, cv2.FILLED, cv2.LINE_AA, _SUBPIXEL_BITS)
 
@@ -56,6 +62,7 @@ def draw_pose(image: Pixels, keypoints: npt.NDArray[np.float64], shown: npt.NDAr
 def draw_poses(
     image: Pixels,
     poses: Iterable[npt.NDArray[np.float64]],
+    skeleton: Skeleton,
     *,
     shown_above: float = SHOWN_ABOVE,
     min_side: int = MIN_SIDE,
@@ -65,6 +72,7 @@ def draw_poses(
     Args:
         image: [H, W, 3] uint8 RGB; left as it is.
         poses: of each person [K, 3]: x, y in pixels of the image, and a score (or COCO's visibility).
+        skeleton: of K keypoints.
         shown_above: joints with a larger score are drawn.
         min_side: pixels; smaller pictures are enlarged.
 
@@ -77,15 +85,10 @@ def draw_poses(
     drawn = np.array(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     for pose in poses:
         # Pixel centres are at whole numbers in both frames, so the edges are what scales.
-        draw_pose(drawn, (pose[:, :2] + 0.5) * scale - 0.5, pose[:, 2] > shown_above)
+        draw_pose(drawn, (pose[:, :2] + 0.5) * scale - 0.5, pose[:, 2] > shown_above, skeleton)
     return drawn
 
 
 def _thickness(image: Pixels, points: npt.NDArray[np.float64]) -> int:
     extent = float(np.ptp(points, axis=0).max())
     return max(1, round(min(min(image.shape[:2]) / _LINES_PER_PICTURE, extent / _LINES_PER_PERSON)))
-
-
-def _side(joint: int) -> tuple[int, int, int]:
-    name = KEYPOINT_NAMES[joint]
-    return LEFT_RGB if name.startswith("left") else RIGHT_RGB if name.startswith("right") else MIDDLE_RGB

@@ -107,7 +107,8 @@ class PoseEstimator:
         heatmaps = self.runtime.heatmaps(pixels)
         if flip_test:
             mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
-            heatmaps = (heatmaps + flip_heatmaps(self.runtime.heatmaps(mirrored))) / 2
+            flipped = flip_heatmaps(self.runtime.heatmaps(mirrored), self.config.skeleton.flip_order)
+            heatmaps = (heatmaps + flipped) / 2
         return _decoded(heatmaps)
 
     @torch.inference_mode()

@@ -27,7 +27,6 @@ import torch
 from model.btranspose import BTranspose
 from model.checkpoint import load_checkpoint
 from model.runtime import FromPixels, TorchRuntime, noise_crops
-from model.skeleton import KEYPOINT_NAMES
 
 INPUT, OUTPUT = "pixels", "heatmaps"
 MAX_BATCH = 1024
@@ -97,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "label": net.config.label,
             "checkpoint_sha256": card.sha256,
             "input_hw": json.dumps(net.config.input_hw),
-            "keypoints": json.dumps(KEYPOINT_NAMES),
+            "keypoints": json.dumps(net.config.skeleton.names),
         }
         export_onnx(net, given.out, batch=given.batch, about=about)
     except (ValueError, OSError, ModuleNotFoundError) as error:

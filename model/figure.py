@@ -119,6 +119,15 @@ def draw_figure(
     return np.asarray(sheet)
 
 
+def stack_figures(blocks: Sequence[Pixels]) -> Pixels:
+    """Figures [h, w, 3], one above the other; narrower ones get paper at their right."""
+    width = max(block.shape[1] for block in blocks)
+    padded = [
+        np.pad(block, ((0, 0), (0, width - block.shape[1]), (0, 0)), constant_values=PAPER[0]) for block in blocks
+    ]
+    return np.vstack(padded)
+
+
 def _draw_column_title(pen: ImageDraw.ImageDraw, below: tuple[float, float], text: str) -> None:
     """Lines that end at `below`; the first one dark, the others faint."""
     lines = text.split("\n")

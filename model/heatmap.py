@@ -9,10 +9,11 @@ the heatmap: the same estimate on a clean Gaussian, no bias near the border, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from model.skeleton import FLIP_ORDER
 from model.variants import HEATMAP_STRIDE
 
 WINDOW = 5  # heatmap pixels on a side of the fitted window
@@ -74,9 +75,12 @@ def decode_heatmaps(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     return heatmap_to_crop(refined).float(), heights.clamp(0.0, 1.0)
 
 
-def flip_heatmaps(heatmaps: Tensor) -> Tensor:
-    """The heatmaps of a mirrored crop, as those of the crop itself: [B, K, H, W], mirrored, left and right swapped."""
-    return heatmaps.flip(-1)[:, list(FLIP_ORDER)]
+def flip_heatmaps(heatmaps: Tensor, flip_order: Sequence[int]) -> Tensor:
+    """The heatmaps of a mirrored crop, as those of the crop itself: [B, K, H, W], mirrored, left and right swapped.
+
+    `flip_order`: [K], of the skeleton.
+    """
+    return heatmaps.flip(-1)[:, list(flip_order)]
 
 
 def crop_to_heatmap(points_crop: Tensor) -> Tensor:

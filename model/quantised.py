@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.skeleton import COCO
 from model.variants import PoseConfig
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ def read_quantised(core: ov.Core, path: Path, config: PoseConfig, *, checkpoint_
         told = {name: _told(model, name) for name in ("checkpoint_sha256", "config")}
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or not a network of training.quantize; {remedy}") from error
-    wanted = {"checkpoint_sha256": checkpoint_sha256, **json.loads(json.dumps(config.to_json()))}
-    found = {"checkpoint_sha256": told["checkpoint_sha256"], **told["config"]}
+    wanted = {"checkpoint_sha256": checkpoint_sha256, **_as_read(config.to_json())}
+    # What was signed before there were other keypoint sets is of COCO's.
+    found = {"checkpoint_sha256": told["checkpoint_sha256"], "skeleton": _as_read(COCO.to_json()), **told["config"]}
     for name in wanted:
         if found.get(name) != wanted[name]:
             raise ValueError(
@@ -62,6 +64,11 @@ def read_quantised(core: ov.Core, path: Path, config: PoseConfig, *, checkpoint_
 def _told(model: ov.Model, name: str) -> Any:
     """One thing that the file tells about itself. Raises RuntimeError or ValueError if it does not."""
     return json.loads(model.get_rt_info([SECTION, name]).astype(str))
+
+
+def _as_read(value: dict[str, Any]) -> Any:
+    """What JSON makes of it: lists of tuples."""
+    return json.loads(json.dumps(value))
 
 
 def _checkpoint(path: Path) -> Path:

@@ -6,10 +6,12 @@ every checkpoint. This module knows nothing of tensors.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
+from model.fields import require
 from model.levels import Level
+from model.skeleton import COCO, Skeleton
 
 Position = Literal["relative", "absolute"]
 
@@ -30,7 +32,6 @@ WHOLE_NUMBERS = (
     "encoder_layers",
     "encoder_heads",
     "encoder_ff_dim",
-    "num_keypoints",
 )
 
 
@@ -40,7 +41,8 @@ class PoseConfig:
 
     `conv_planes` and `mhsa_planes` list the planes of the convolutional and of the attention groups, in order; `blocks`
     is the number of bottlenecks of each group, in the same order. `input_hw` is (rows, columns) of the crop in pixels.
-    `heatmap_sigma` is the standard deviation of the target Gaussian in heatmap pixels.
+    `heatmap_sigma` is the standard deviation of the target Gaussian in heatmap pixels. `skeleton` says which keypoints
+    the network finds.
 
     Raises ValueError, naming the field, its value and what is allowed, for anything that cannot be built.
     """
@@ -58,8 +60,8 @@ class PoseConfig:
     encoder_heads: int = 8
     encoder_ff_dim: int = 1024
     dropout: float = 0.1
-    num_keypoints: int = 17
     heatmap_sigma: float = 2.0
+    skeleton: Skeleton = COCO
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -70,14 +72,14 @@ class PoseConfig:
         for name in WHOLE_NUMBERS:
             value = getattr(self, name)
             numbers = value if isinstance(value, tuple) else (value,)
-            _require(all(isinstance(number, int) for number in numbers), name, value, "whole numbers")
+            require(all(isinstance(number, int) for number in numbers), name, value, "whole numbers")
 
     def _check_groups(self) -> None:
-        _require(len(self.conv_planes) >= 2, "conv_planes", self.conv_planes, "at least two groups")
-        _require(len(self.mhsa_planes) >= 1, "mhsa_planes", self.mhsa_planes, "at least one group")
+        require(len(self.conv_planes) >= 2, "conv_planes", self.conv_planes, "at least two groups")
+        require(len(self.mhsa_planes) >= 1, "mhsa_planes", self.mhsa_planes, "at least one group")
         planes = self.conv_planes + self.mhsa_planes
-        _require(min(planes) > 0, "planes", planes, "positive integers")
-        _require(
+        require(min(planes) > 0, "planes", planes, "positive integers")
+        require(
             len(self.blocks) == len(planes) and min(self.blocks) > 0,
             "blocks",
             self.blocks,
@@ -90,23 +92,22 @@ class PoseConfig:
             ("mhsa_heads", max(self.mhsa_planes), self.mhsa_heads),
             ("encoder_heads", self.model_dim, self.encoder_heads),
         ):
-            _require(heads > 0 and dim % heads == 0, name, heads, f"a divisor of {dim}")
-        _require(
+            require(heads > 0 and dim % heads == 0, name, heads, f"a divisor of {dim}")
+        require(
             self.position in get_args(Position), "position", self.position, " or ".join(map(repr, get_args(Position)))
         )
         height, width = self.input_hw
-        _require(
+        require(
             min(height, width) >= MIN_INPUT and height % TOKEN_STRIDE == 0 and width % TOKEN_STRIDE == 0,
             "input_hw",
             self.input_hw,
             f"(rows, columns), each a multiple of {TOKEN_STRIDE} and at least {MIN_INPUT}",
         )
-        _require(self.model_dim > 0, "model_dim", self.model_dim, "at least 1")
-        _require(self.encoder_layers > 0, "encoder_layers", self.encoder_layers, "at least 1")
-        _require(self.encoder_ff_dim > 0, "encoder_ff_dim", self.encoder_ff_dim, "at least 1")
-        _require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
-        _require(self.num_keypoints > 0, "num_keypoints", self.num_keypoints, "at least 1")
-        _require(self.heatmap_sigma > 0.0, "heatmap_sigma", self.heatmap_sigma, "positive")
+        require(self.model_dim > 0, "model_dim", self.model_dim, "at least 1")
+        require(self.encoder_layers > 0, "encoder_layers", self.encoder_layers, "at least 1")
+        require(self.encoder_ff_dim > 0, "encoder_ff_dim", self.encoder_ff_dim, "at least 1")
+        require(0.0 <= self.dropout < 1.0, "dropout", self.dropout, "in [0, 1)")
+        require(self.heatmap_sigma > 0.0, "heatmap_sigma", self.heatmap_sigma, "positive")
 
     @property
     def planes(self) -> tuple[int, ...]:
@@ -131,29 +132,42 @@ class PoseConfig:
         """Attention heads of each layer of a level."""
         return self.mhsa_heads if level == "mhsa" else self.encoder_heads
 
+    @property
+    def num_keypoints(self) -> int:
+        """K."""
+        return len(self.skeleton)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain types only, as stored in a checkpoint."""
-        return asdict(self)
+        """Plain types only, as stored in a checkpoint. `num_keypoints` is told for who reads it; `skeleton` decides."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"num_keypoints": self.num_keypoints, "skeleton": self.skeleton.to_json()}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> PoseConfig:
-        """The inverse of `to_json`. Raises ValueError for unknown, missing or impossible fields."""
+        """The inverse of `to_json`. Raises ValueError for unknown, missing or impossible fields.
+
+        What was written before there were other keypoint sets has no `skeleton`: then it is COCO's.
+        """
+        given = {"skeleton": COCO.to_json(), **stored}
+        num_keypoints = given.pop("num_keypoints", None)
         known = {field.name for field in fields(cls)}
-        if set(stored) != known:
+        if set(given) != known:
             raise ValueError(
-                f"configuration fields differ: unknown {sorted(set(stored) - known)}, "
-                f"missing {sorted(known - set(stored))}"
+                f"configuration fields differ: unknown {sorted(set(given) - known)}, "
+                f"missing {sorted(known - set(given))}"
             )
+        skeleton = Skeleton.from_json(given.pop("skeleton"))
+        require(
+            num_keypoints in (None, len(skeleton)),
+            "num_keypoints",
+            num_keypoints,
+            f"{len(skeleton)}, as many as the skeleton has" + ("" if "skeleton" in stored else " (none: COCO's)"),
+        )
         try:
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
-            return cls(**values)
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            return cls(**values, skeleton=skeleton)
         except TypeError as error:
             raise ValueError(f"configuration has a field of the wrong type: {error}") from error
-
-
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
 
 
 _BASE = PoseConfig(key="c3a1-4", label="C3A1(4)", conv_planes=(64, 96, 128), mhsa_planes=(256,), blocks=(3, 4, 6, 3))

@@ -22,12 +22,12 @@ from service.client_errors import UnexpectedAnswer
 from service.client_frames import Frame, FrameAnswer, checked_boxes
 from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
 from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
-from service.client_questions import MapOptions, PictureOptions
+from service.client_questions import MapOptions, PictureOptions, asked_keypoint
 from service.client_show import map_summary, poses_png, poses_table
 from service.errors import InvalidParameter, PoseServiceError
 from service.http_dependency import DependencyBody
 from service.http_schemas import PosesBody, parse_boxes
-from service.poses import ALL_KEYPOINTS, Box, parse_keypoint
+from service.poses import ALL_KEYPOINTS, Box
 
 __all__ = [
     "AsyncPoseClient",
@@ -209,16 +209,21 @@ def _check_dependency(given: argparse.Namespace, boxes: Sequence[Box] | None) ->
         raise ValueError(f"--boxes has {len(boxes)} boxes; allowed with --dependency and --figure: one")
     if (given.dependency or given.figure) and given.flip_test:
         raise ValueError("--flip-test goes with poses only")
-    if given.dependency is not None and parse_keypoint(given.dependency) is None:
+    if given.dependency is not None and asked_keypoint(given.dependency) is None:
         raise ValueError("--dependency all: use --figure OUT.png")
 
 
 def _estimate(given: argparse.Namespace, client: PoseClient, path: Path, boxes: Sequence[Box] | None) -> None:
     image = path.read_bytes()
     result = client.estimate(image, boxes_xywh=boxes, flip_test=given.flip_test)
-    print(PosesBody.of(result).model_dump_json() if given.json else poses_table(str(path), result))
-    if given.draw:
-        given.draw.write_bytes(poses_png(image, result))
+    if given.json:
+        print(PosesBody.of(result).model_dump_json())
+    if given.draw or not given.json:
+        model = client.model()  # which keypoints these are
+        if not given.json:
+            print(poses_table(str(path), result, model))
+        if given.draw:
+            given.draw.write_bytes(poses_png(image, result, model))
 
 
 def _explain(given: argparse.Namespace, client: PoseClient, path: Path, boxes: Sequence[Box] | None) -> None:

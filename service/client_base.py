@@ -62,7 +62,7 @@ class PoseClient(ABC):
 
         Args:
             image: the bytes of a JPEG, PNG or WebP file, or its path.
-            keypoint: its name or index.
+            keypoint: its name or index; see `model` for those there are.
             timeout_s, request_id: as `estimate` has them.
             how: which person, level, layer, head and direction; see `MapOptions`.
 
@@ -116,7 +116,7 @@ class PoseClient(ABC):
 
     @abstractmethod
     def model(self) -> ModelInfo:
-        """What is being served. Over HTTP only: raises NotImplementedError over gRPC, which has no such call."""
+        """What is being served: the network, and the names of its keypoints in the order of every pose."""
 
     @abstractmethod
     def close(self) -> None:

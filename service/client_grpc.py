@@ -20,6 +20,7 @@ from service.client_grpc_messages import (
     pose_message,
     read_dependency,
     read_frame,
+    read_model,
     read_poses,
 )
 from service.client_grpc_stream import AsyncEnding, AsyncFeed, Feed
@@ -40,11 +41,11 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # A connection for each client: closing one, or its failure to connect, is no matter of another.
     ("grpc.use_local_subchannel_pool", 1),
 )
-NO_MODEL_CALL = "the model is told over HTTP only: connect to an http:// or https:// address and ask there"
 
 # The generated code has no types.
 _Stub: Any = pose_pb2_grpc.PoseServiceStub
 _HealthStub: Any = health_pb2_grpc.HealthStub
+_MODEL_REQUEST = pose_pb2.GetModelRequest()
 _HEALTH_REQUEST = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
 
 
@@ -104,7 +105,9 @@ class GrpcPoseClient(PoseClient):
             return False
 
     def model(self) -> ModelInfo:
-        raise NotImplementedError(NO_MODEL_CALL)
+        call = _call(self._endpoint, None, None)
+        with _translated(self._endpoint, call):
+            return read_model(self._stub.GetModel(_MODEL_REQUEST, **call))
 
     def close(self) -> None:
         self._channel.close()
@@ -173,7 +176,9 @@ class AsyncGrpcPoseClient(AsyncPoseClient):
             return False
 
     async def model(self) -> ModelInfo:
-        raise NotImplementedError(NO_MODEL_CALL)
+        call = _call(self._endpoint, None, None)
+        with _translated(self._endpoint, call):
+            return read_model(await self._stub.GetModel(_MODEL_REQUEST, **call))
 
     async def aclose(self) -> None:
         await self._channel.close()

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc
 
-from model.skeleton import KEYPOINT_NAMES
 from service.client_errors import ERROR_OF_REASON, UnexpectedAnswer, make_error, seconds_of
 from service.client_frames import Frame, FrameAnswer, read_request
 from service.errors import (
@@ -29,7 +28,17 @@ from service.grpc_words import (
     NUMBER_OF_MODE,
 )
 from service.pb import pose_pb2 as pb
-from service.poses import Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult, keypoint_word
+from service.poses import (
+    AttentionShape,
+    Box,
+    DependencyMap,
+    DependencyRequest,
+    ModelInfo,
+    Pose,
+    PoseRequest,
+    PoseResult,
+    keypoint_word,
+)
 
 # For reasons that this client does not know.
 ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
@@ -104,7 +113,7 @@ def read_dependency(message: pb.GetDependencyResponse) -> DependencyMap | bytes:
         return message.png
     is_whole = 0 < len(message.attention) == message.height * message.width
     is_known = message.level in LEVEL_OF_NUMBER and message.mode in MODE_OF_NUMBER
-    if not (is_whole and is_known and message.keypoint in KEYPOINT_NAMES):
+    if not (is_whole and is_known and message.keypoint):
         raise UnexpectedAnswer(f"the service answered with a map of {message.keypoint!r} that this client cannot read")
     # Six digits were sent, in single precision; the same six digits are the numbers that HTTP has.
     values = iter([float(f"{value:.6g}") for value in message.attention])
@@ -113,13 +122,34 @@ def read_dependency(message: pb.GetDependencyResponse) -> DependencyMap | bytes:
         layer=message.layer,
         head=message.head if message.HasField("head") else None,
         mode=MODE_OF_NUMBER[message.mode],
-        keypoint=KEYPOINT_NAMES.index(message.keypoint),
+        keypoint=message.keypoint,
         query=(message.query_row, message.query_column),
         attention=tuple(tuple(islice(values, message.width)) for _ in range(message.height)),
         point=(message.point.x, message.point.y, message.point.score),
         region_xywh=(message.region.x, message.region.y, message.region.width, message.region.height),
         width=message.image.width,
         height=message.image.height,
+    )
+
+
+def read_model(message: pb.GetModelResponse) -> ModelInfo:
+    """What is being served. Levels that this client does not know are left out."""
+    return ModelInfo(
+        variant=message.variant,
+        label=message.label,
+        parameters=message.parameters,
+        input_hw=(message.input.height, message.input.width),
+        checkpoint_sha256=message.checkpoint_sha256,
+        runtime=message.runtime,
+        device=message.device,
+        precision=message.precision,
+        keypoint_names=tuple(message.keypoints),
+        skeleton=tuple((limb.first, limb.second) for limb in message.skeleton),
+        attention={
+            LEVEL_OF_NUMBER[one.level]: AttentionShape(layers=one.layers, heads=one.heads)
+            for one in message.attention
+            if one.level in LEVEL_OF_NUMBER
+        },
     )
 
 

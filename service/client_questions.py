@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
 from model.levels import COLORMAPS, LEVELS, MODES, Level, Mode
-from model.skeleton import KEYPOINT_NAMES
 from service.client_errors import UnexpectedAnswer
 from service.errors import InvalidParameter
-from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, parse_keypoint
+from service.poses import ALL_KEYPOINTS, Box, DependencyMap, DependencyRequest, read_keypoint
 
 Word = TypeVar("Word")
 
@@ -51,6 +50,13 @@ class PictureOptions(MapOptions, total=False):
     colormap: str
 
 
+def asked_keypoint(keypoint: str | int) -> str | None:
+    """A keypoint as it is sent; None for `all`. Which there are only the service knows. Raises InvalidParameter."""
+    if not str(keypoint):
+        raise InvalidParameter("keypoint is ''; allowed: the name of a keypoint, or its index from 0")
+    return read_keypoint(str(keypoint))
+
+
 def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> DependencyRequest:
     """A question for numbers.
 
@@ -58,9 +64,9 @@ def map_question(image: bytes | Path, keypoint: str | int, how: MapOptions) -> D
     unreadable path.
     """
     _check_names(how, MapOptions.__optional_keys__)
-    if parse_keypoint(str(keypoint)) is None:
+    if asked_keypoint(keypoint) is None:
         raise InvalidParameter(
-            f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: {', '.join(KEYPOINT_NAMES)}"
+            f"keypoint is {ALL_KEYPOINTS!r}, which is a figure; allowed as numbers: one keypoint at a time"
         )
     return _question(image, keypoint, how, as_picture=False)
 
@@ -91,7 +97,7 @@ def _question(image: bytes | Path, keypoint: str | int, how: MapOptions, *, as_p
     return DependencyRequest(
         image=image.read_bytes() if isinstance(image, Path) else image,
         box_xywh=_box(how.get("box_xywh")),
-        keypoint=parse_keypoint(str(keypoint)),
+        keypoint=asked_keypoint(keypoint),
         level=_word("level", how.get("level", "encoder"), LEVELS),
         layer=_index("layer", how.get("layer"), "a number from 0"),
         head=None if head == "mean" else _index("head", head, "a number from 0, or 'mean'"),

@@ -18,7 +18,7 @@ from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_persons
 from service.engine import Engine
 from service.errors import EngineFailed, Overloaded
-from service.explaining import check_dependency, dependency_map, dependency_png, see_person
+from service.explaining import checked_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
 from service.network import Network
 from service.poses import (
@@ -145,7 +145,7 @@ class PoseService:
         """
         network = self._begin(record)
         config = network.config
-        check_dependency(request, config)
+        request = checked_dependency(request, config)
         record.persons = 1
         loop = asyncio.get_running_loop()
         with self.admission.dependency():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -25,12 +25,11 @@ from model.dependency_picture import (
 from model.estimator import ExplainedKeypoints, PersonCrop, crop_person, keypoints_to_image
 from model.geometry import affine_to_region
 from model.levels import COLORMAPS, LEVELS, MODES, Level
-from model.skeleton import NUM_KEYPOINTS
 from model.variants import PoseConfig
 from service.cropping import check_box, clip_to_picture
 from service.errors import InvalidParameter
 from service.images import ImageLimits, decode_image
-from service.poses import DECIMALS, AttentionShape, DependencyMap, DependencyRequest
+from service.poses import DECIMALS, AttentionShape, DependencyMap, DependencyRequest, keypoint_index
 
 PNG_COMPRESSION = 3  # of 9: nearly as small as the most, in a fifth of the time
 
@@ -53,8 +52,11 @@ def attention_shapes(config: PoseConfig) -> dict[Level, AttentionShape]:
     }
 
 
-def check_dependency(request: DependencyRequest, config: PoseConfig) -> None:
-    """Refuse what can be told to be wrong before the picture is decoded. Raises InvalidParameter."""
+def checked_dependency(request: DependencyRequest, config: PoseConfig) -> DependencyRequest:
+    """The same request, its keypoint as an index; what is wrong is refused before the picture is decoded.
+
+    Raises InvalidParameter.
+    """
     for name, value, allowed in (
         ("level", request.level, LEVELS),
         ("mode", request.mode, MODES),
@@ -63,13 +65,13 @@ def check_dependency(request: DependencyRequest, config: PoseConfig) -> None:
         if value not in allowed:
             raise InvalidParameter(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
     shape = attention_shapes(config)[request.level]
-    for name, index, count, of_what in (
-        ("keypoint", request.keypoint, NUM_KEYPOINTS, ""),
-        ("layer", request.layer, shape.layers, f" of level {request.level}"),
-        ("head", request.head, shape.heads, f" of level {request.level}"),
+    keypoint = None if request.keypoint is None else keypoint_index(request.keypoint, config.skeleton.names)
+    for name, index, count in (
+        ("layer", request.layer, shape.layers),
+        ("head", request.head, shape.heads),
     ):
         if index is not None and not 0 <= index < count:
-            raise InvalidParameter(f"{name} is {index}; allowed{of_what}: 0 to {count - 1}")
+            raise InvalidParameter(f"{name} is {index}; allowed of level {request.level}: 0 to {count - 1}")
     if request.head is not None and request.mean_of_heads:
         raise InvalidParameter(f"head is {request.head}, and their mean is asked for; allowed: one of both")
     if request.keypoint is None and not request.as_picture:
@@ -80,6 +82,7 @@ def check_dependency(request: DependencyRequest, config: PoseConfig) -> None:
         )
     if request.box_xywh is not None:
         check_box("box", request.box_xywh)
+    return replace(request, keypoint=keypoint)
 
 
 def see_person(request: DependencyRequest, limits: ImageLimits, config: PoseConfig) -> SeenPerson:
@@ -102,13 +105,13 @@ def dependency_map(
     request: DependencyRequest, person: SeenPerson, found: ExplainedKeypoints, config: PoseConfig
 ) -> DependencyMap:
     """The numbers of one keypoint, rounded once for all protocols."""
-    assert request.keypoint is not None  # checked
+    keypoint = _keypoint(request)
     attention = found.attention[request.level]
     layer = _layer(request, attention)
-    values = attention.of(request.keypoint, layer=layer, head=request.head, mode=request.mode)
+    values = attention.of(keypoint, layer=layer, head=request.head, mode=request.mode)
     in_image = keypoints_to_image(found, person.crop)
-    x, y = in_image.points[request.keypoint]
-    row, column = attention.queries[request.keypoint]
+    x, y = in_image.points[keypoint]
+    row, column = attention.queries[keypoint]
     region = affine_to_region(person.crop.image_to_crop, config.input_hw)
     left, top, width, height = (round(float(value), DECIMALS) for value in region)
     return DependencyMap(
@@ -116,14 +119,14 @@ def dependency_map(
         layer=layer,
         head=request.head,
         mode=request.mode,
-        keypoint=request.keypoint,
+        keypoint=config.skeleton.names[keypoint],
         query=(int(row), int(column)),
         # Six digits: as many as single precision carries over the wire and back without a change.
         attention=tuple(tuple(float(f"{value:.6g}") for value in line) for line in values),
         point=(
             round(float(x), DECIMALS),
             round(float(y), DECIMALS),
-            round(float(in_image.scores[request.keypoint]), DECIMALS),
+            round(float(in_image.scores[keypoint]), DECIMALS),
         ),
         region_xywh=(left, top, width, height),
         width=person.width,
@@ -147,10 +150,10 @@ def dependency_png(
 
 
 def _overlay(request: DependencyRequest, view: PersonView, attention: JointAttention) -> Pixels:
-    assert request.keypoint is not None
+    keypoint = _keypoint(request)
     layer = _layer(request, attention)
-    values = attention.of(request.keypoint, layer=layer, head=request.head, mode=request.mode)
-    return draw_dependency(view, values, request.keypoint, threshold=request.threshold, colormap=request.colormap)
+    values = attention.of(keypoint, layer=layer, head=request.head, mode=request.mode)
+    return draw_dependency(view, values, keypoint, threshold=request.threshold, colormap=request.colormap)
 
 
 def _figure(request: DependencyRequest, view: PersonView, attention: JointAttention, config: PoseConfig) -> Pixels:
@@ -166,6 +169,12 @@ def _figure(request: DependencyRequest, view: PersonView, attention: JointAttent
         colormap=request.colormap,
         title=f"{config.label}: {direction} ({request.mode})",
     )
+
+
+def _keypoint(request: DependencyRequest) -> int:
+    """The index of the keypoint of a request that has been checked."""
+    assert isinstance(request.keypoint, int)
+    return request.keypoint
 
 
 def _layer(request: DependencyRequest, attention: JointAttention) -> int:

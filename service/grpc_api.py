@@ -33,6 +33,7 @@ from service.grpc_messages import (
     estimate_pose_response,
     frame_answer,
     frame_error,
+    model_response,
     pose_request,
 )
 from service.grpc_stream import answer_in_order
@@ -107,6 +108,14 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
             found = await self._service.explain(dependency_request(request), record)
             return dependency_response(found)
         raise AssertionError("unreachable: an error ends the call")
+
+    async def GetModel(  # noqa: N802
+        self,
+        _: pb.GetModelRequest,
+        __: Context,
+    ) -> pb.GetModelResponse:
+        """What is being served; told to everybody, as over HTTP."""
+        return model_response(self._service.info)
 
     async def _frame(self, frame: pb.StreamPosesRequest, stream: Caller) -> pb.StreamPosesResponse:
         """One frame of a stream; what is wrong with it is in its answer."""

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from model.levels import COLORMAPS
-from model.skeleton import KEYPOINT_NAMES
 from service.errors import InvalidParameter
 from service.grpc_words import (
     IS_PICTURE_OF_NUMBER,
@@ -16,7 +15,7 @@ from service.grpc_words import (
     NUMBER_OF_MODE,
 )
 from service.pb import pose_pb2 as pb
-from service.poses import Box, DependencyMap, DependencyRequest, Pose, PoseRequest, PoseResult, parse_keypoint
+from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, Pose, PoseRequest, PoseResult, read_keypoint
 
 Word = TypeVar("Word")
 
@@ -53,7 +52,7 @@ def dependency_request(message: pb.GetDependencyRequest) -> DependencyRequest:
     return DependencyRequest(
         image=message.image,
         box_xywh=box_xywh(message.box) if message.HasField("box") else None,
-        keypoint=parse_keypoint(message.keypoint),
+        keypoint=read_keypoint(message.keypoint),
         level=_word("level", message.level, LEVEL_OF_NUMBER),
         layer=message.layer if message.HasField("layer") else None,
         head=message.head if message.HasField("head") else None,
@@ -81,10 +80,30 @@ def dependency_response(found: DependencyMap | bytes) -> pb.GetDependencyRespons
         level=NUMBER_OF_LEVEL[found.level],
         head=found.head,
         mode=NUMBER_OF_MODE[found.mode],
-        keypoint=KEYPOINT_NAMES[found.keypoint],
+        keypoint=found.keypoint,
         point=pb.Keypoint(x=x, y=y, score=score),
         region=pb.Box(x=left, y=top, width=width, height=height),
         image=pb.ImageSize(width=found.width, height=found.height),
+    )
+
+
+def model_response(info: ModelInfo) -> pb.GetModelResponse:
+    """The answer of GetModel."""
+    return pb.GetModelResponse(
+        variant=info.variant,
+        label=info.label,
+        parameters=info.parameters,
+        input=pb.ImageSize(width=info.input_hw[1], height=info.input_hw[0]),
+        checkpoint_sha256=info.checkpoint_sha256,
+        runtime=info.runtime,
+        device=info.device,
+        precision=info.precision,
+        keypoints=info.keypoint_names,
+        skeleton=[pb.Limb(first=first, second=second) for first, second in info.skeleton],
+        attention=[
+            pb.LevelAttention(level=NUMBER_OF_LEVEL[level], layers=shape.layers, heads=shape.heads)
+            for level, shape in info.attention.items()
+        ],
     )
 
 

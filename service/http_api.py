@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
+from model.skeleton import COCO
 from service.core import PoseService
 from service.errors import Unavailable
 from service.http_body import CloseUnread, ImageBody, read_image_body
@@ -32,6 +34,7 @@ from service.http_schemas import (
     PosesBody,
     parse_boxes,
     parse_flag,
+    poses_body,
 )
 from service.metrics import Metrics
 from service.poses import PoseRequest
@@ -52,13 +55,14 @@ def create_app(service: PoseService, metrics: Metrics, *, version: str, body_tim
     app = FastAPIOffline(
         title="BTranspose",
         version=version,
-        description="2D human poses: post a picture, get the 17 COCO keypoints of each person.",
+        description=_about(service.info.keypoint_names),
         redoc_url=None,
     )
     app.add_middleware(CloseUnread)
     app.add_middleware(RequestId)
     add_error_handlers(app)
 
+    poses = poses_body(len(service.info.keypoint_names))
     read = partial(_read_image, service=service, timeout_s=body_timeout_s)
 
     @app.post(
@@ -66,6 +70,7 @@ def create_app(service: PoseService, metrics: Metrics, *, version: str, body_tim
         tags=["pose"],
         summary="Keypoints of each person",
         openapi_extra=_with_caller(POSE_OPENAPI),
+        response_model=poses,
         responses=answers(*ASKED_STATUSES),
     )
     async def pose(request: Request) -> PosesBody:
@@ -77,13 +82,13 @@ def create_app(service: PoseService, metrics: Metrics, *, version: str, body_tim
                 boxes_xywh=parse_boxes(body.parameters.get("boxes")),
                 flip_test=parse_flag("flip_test", body.parameters.get("flip_test")),
             )
-            return PosesBody.of(await unless_gone(request, service.estimate(asked, record)))
+            return poses.of(await unless_gone(request, service.estimate(asked, record)))
 
     @app.post(
         "/dependency",
         tags=["pose"],
         summary="What a keypoint depended on",
-        openapi_extra=_with_caller(dependency_openapi(service.info.attention)),
+        openapi_extra=_with_caller(dependency_openapi(service.info.attention, service.info.keypoint_names)),
         response_class=Response,
         responses=dependency_answers(answers(*ASKED_STATUSES)),
     )
@@ -106,13 +111,13 @@ def create_app(service: PoseService, metrics: Metrics, *, version: str, body_tim
 def _keep_document_true(app: FastAPI, service: PoseService) -> None:
     """Have `/openapi.json` tell the layers and heads of what serves, also when another network has taken over."""
     (route,) = (one for one in app.routes if isinstance(one, APIRoute) and one.path == "/dependency")
-    written, told = app.openapi, service.info.attention
+    written, told = app.openapi, service.info.attention  # keypoints stay the same while it runs
 
     def openapi() -> dict[str, Any]:
         nonlocal told
         if service.info.attention != told:
             told = service.info.attention
-            route.openapi_extra = _with_caller(dependency_openapi(told))
+            route.openapi_extra = _with_caller(dependency_openapi(told, service.info.keypoint_names))
             app.openapi_schema = None
         return written()
 
@@ -168,6 +173,11 @@ async def _read_image(
             timeout_s=timeout_s,
             on_bytes=partial(service.admission.hold, record),
         )
+
+
+def _about(keypoint_names: Sequence[str]) -> str:
+    of_coco = "COCO " if tuple(keypoint_names) == COCO.names else ""
+    return f"2D human poses: post a picture, get the {len(keypoint_names)} {of_coco}keypoints of each person."
 
 
 def _with_caller(openapi: dict[str, Any]) -> dict[str, Any]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from model.levels import COLORMAPS, LEVELS, MODES, Level, Mode
-from model.skeleton import KEYPOINT_NAMES
 from service.errors import InvalidParameter
 from service.http_schemas import BOX_SCHEMA, ImageSize, Parameter, image_openapi, parse_box
 from service.poses import (
@@ -20,7 +19,7 @@ from service.poses import (
     DependencyMap,
     DependencyRequest,
     keypoint_word,
-    parse_keypoint,
+    read_keypoint,
 )
 
 FORMATS = ("png", "json")
@@ -60,7 +59,7 @@ class DependencyBody(BaseModel):
             layer=found.layer,
             head="mean" if found.head is None else found.head,
             mode=found.mode,
-            keypoint=KEYPOINT_NAMES[found.keypoint],
+            keypoint=found.keypoint,
             query=found.query,
             attention=[list(row) for row in found.attention],
             image=ImageSize(width=found.width, height=found.height),
@@ -69,7 +68,7 @@ class DependencyBody(BaseModel):
         )
 
     def to_map(self) -> DependencyMap:
-        """The inverse of `of`. Raises ValueError for a keypoint that is not known, or a map that is not whole."""
+        """The inverse of `of`. Raises ValueError for a map that is not whole."""
         widths = {len(row) for row in self.attention}
         if len(widths) != 1 or 0 in widths:
             raise ValueError("the rows of the map are not equally long, or empty")
@@ -78,7 +77,7 @@ class DependencyBody(BaseModel):
             layer=self.layer,
             head=None if self.head == "mean" else self.head,
             mode=self.mode,
-            keypoint=KEYPOINT_NAMES.index(self.keypoint),
+            keypoint=self.keypoint,
             query=self.query,
             attention=tuple(map(tuple, self.attention)),
             point=self.point,
@@ -88,19 +87,19 @@ class DependencyBody(BaseModel):
         )
 
 
-def dependency_openapi(attention: Mapping[Level, AttentionShape]) -> dict[str, Any]:
-    """The request as OpenAPI shows it, for a network with these layers and heads."""
+def dependency_openapi(attention: Mapping[Level, AttentionShape], keypoint_names: Sequence[str]) -> dict[str, Any]:
+    """The request as OpenAPI shows it, for a network with these layers, heads and keypoints."""
     last_layer = max(shape.layers for shape in attention.values()) - 1
     last_head = max(shape.heads for shape in attention.values()) - 1
-    return image_openapi(*_words(), *_indices(last_layer, last_head), *_drawing())
+    return image_openapi(*_words(keypoint_names), *_indices(last_layer, last_head), *_drawing())
 
 
-def _words() -> tuple[Parameter, ...]:
+def _words(names: Sequence[str]) -> tuple[Parameter, ...]:
     return (
         Parameter(
             "keypoint",
             "Name or index of a keypoint. `all`: the figure of all keypoints, as a PNG only.",
-            {"type": "string", "enum": [*KEYPOINT_NAMES, *map(str, range(len(KEYPOINT_NAMES))), ALL_KEYPOINTS]},
+            {"type": "string", "enum": [*names, *map(str, range(len(names))), ALL_KEYPOINTS]},
         ),
         Parameter(
             "box",
@@ -160,12 +159,11 @@ def dependency_request(image: bytes, given: Mapping[str, str]) -> DependencyRequ
     if "keypoint" not in given:
         raise InvalidParameter(f"keypoint is missing; allowed: a name, an index, or {ALL_KEYPOINTS!r}")
     head = given.get("head")
-    keypoint = parse_keypoint(given["keypoint"])
     level = _choice("level", given.get("level", DEFAULT_LEVEL), LEVELS)
     return DependencyRequest(
         image=image,
         box_xywh=parse_box(given.get("box")),
-        keypoint=keypoint,
+        keypoint=read_keypoint(given["keypoint"]),
         level=level,
         layer=_index("layer", given.get("layer"), "a number from 0"),
         head=None if head == MEAN else _index("head", head, f"a number from 0, or {MEAN!r}"),

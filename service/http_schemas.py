@@ -6,12 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model, field_validator
 
 from model.geometry import MIN_SIZE
 from model.levels import Level
 from service.errors import InvalidParameter
-from service.poses import Box, ModelInfo, Pose, PoseResult
+from service.poses import Box, ModelInfo, PoseResult
 
 BOXES_HELP = (
     "JSON array of boxes [x, y, width, height] in pixels of the upright picture, (0, 0) being its top-left pixel. "
@@ -88,21 +88,14 @@ class PoseBody(BaseModel):
     category_id: int = Field(default=1, description="1: person")
     bbox: tuple[float, float, float, float] = Field(description="x, y, width, height; as asked for")
     score: float = Field(description="0..1, mean confidence of the keypoints above 0.2")
-    keypoints: list[float] = Field(
-        min_length=51,
-        max_length=51,
-        description="17 times x, y, confidence. Pixels of the upright picture, (0, 0) the centre of its top-left "
-        "pixel; confidence 0..1. A weak keypoint may lie outside its box, or outside the picture.",
-    )
+    keypoints: list[float]
 
+    @field_validator("keypoints")
     @classmethod
-    def of(cls, pose: Pose) -> PoseBody:
-        """The same pose in COCO's flat form."""
-        return cls(
-            bbox=pose.box_xywh,
-            score=pose.score,
-            keypoints=[number for keypoint in pose.keypoints for number in keypoint],
-        )
+    def _are_whole(cls, keypoints: list[float]) -> list[float]:
+        if len(keypoints) % 3:
+            raise ValueError(f"keypoints has {len(keypoints)} numbers; allowed: three for each keypoint")
+        return keypoints
 
 
 class PosesBody(BaseModel):
@@ -113,11 +106,28 @@ class PosesBody(BaseModel):
 
     @classmethod
     def of(cls, result: PoseResult) -> PosesBody:
-        """The same result as JSON has it."""
-        return cls(
-            image=ImageSize(width=result.width, height=result.height),
-            poses=[PoseBody.of(pose) for pose in result.poses],
-        )
+        """The same result as JSON has it, each pose in COCO's flat form."""
+        poses: list[Any] = [
+            {
+                "bbox": pose.box_xywh,
+                "score": pose.score,
+                "keypoints": [number for keypoint in pose.keypoints for number in keypoint],
+            }
+            for pose in result.poses
+        ]
+        return cls(image=ImageSize(width=result.width, height=result.height), poses=poses)
+
+
+def poses_body(num_keypoints: int) -> type[PosesBody]:
+    """`PosesBody` of a network with so many keypoints, as OpenAPI shows it."""
+    numbers = Field(
+        min_length=3 * num_keypoints,
+        max_length=3 * num_keypoints,
+        description=f"{num_keypoints} times x, y, confidence. Pixels of the upright picture, (0, 0) the centre of its "
+        "top-left pixel; confidence 0..1. A weak keypoint may lie outside its box, or outside the picture.",
+    )
+    pose = create_model("PoseBody", __base__=PoseBody, __doc__=PoseBody.__doc__, keypoints=(list[float], numbers))
+    return create_model("PosesBody", __base__=PosesBody, __doc__=PosesBody.__doc__, poses=(list[pose], ...))  # type: ignore[valid-type]
 
 
 class AttentionBody(BaseModel):

@@ -16,7 +16,6 @@ from model.checkpoint import CheckpointCard, read_card
 from model.device import pick_devices
 from model.estimator import PoseEstimator
 from model.loading import load_estimators
-from model.skeleton import NUM_KEYPOINTS
 from service.explaining import attention_shapes
 from service.network import Network
 from service.poses import ModelInfo
@@ -50,7 +49,7 @@ class NetworkLoader:
     max_batch: int
 
     def __call__(self, checkpoint: Path) -> Network:
-        """Any variant and any crop size, but keypoints are COCO's, for clients know them by their number.
+        """Any variant, any crop size, and any keypoints.
 
         Raises ValueError for a checkpoint that is missing or damaged, or that cannot be served here.
         """
@@ -58,8 +57,6 @@ class NetworkLoader:
         # with more teams than cores it puts its threads to sleep at the end of every loop, which halves the speed.
         torch.set_num_threads(1)
         card = read_card(checkpoint)
-        if card.config.num_keypoints != NUM_KEYPOINTS:
-            raise ValueError(f"{checkpoint} has {card.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
         estimators: list[PoseEstimator] = []
         for device in self.devices:
             more, read = load_estimators(
@@ -113,4 +110,6 @@ def _describe(card: CheckpointCard, estimators: Sequence[PoseEstimator]) -> Mode
         device=",".join(dict.fromkeys(str(each.runtime.device) for each in estimators)),
         precision=first.runtime.precision,
         attention=attention_shapes(card.config),
+        keypoint_names=card.config.skeleton.names,
+        skeleton=card.config.skeleton.limbs,
     )

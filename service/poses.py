@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from model.levels import COLORMAPS, Level, Mode
-from model.skeleton import KEYPOINT_NAMES, LIMBS
 from service.errors import InvalidParameter
 
 Box = tuple[float, float, float, float]  # x, y, width, height
@@ -51,7 +50,7 @@ class DependencyRequest:
     """One person of a picture, and which attention is to be shown.
 
     box_xywh: in pixels of the upright picture; None: the whole picture.
-    keypoint: index; None for the figure of all, which is a picture.
+    keypoint: name or index; None for the figure of all, which is a picture.
     layer: of the level, from 0; None: the last (of the figure of the encoder: a row for each).
     head: from 0; None: their mean (of the figure of `mhsa`: a row for each, unless `mean_of_heads`).
     threshold: attention below this part of the map's largest is not drawn; 0..1. Numbers are not changed by it.
@@ -60,7 +59,7 @@ class DependencyRequest:
 
     image: bytes
     box_xywh: Box | None = None
-    keypoint: int | None = None
+    keypoint: str | int | None = None
     level: Level = "encoder"
     layer: int | None = None
     head: int | None = None
@@ -76,7 +75,7 @@ class DependencyMap:
     """What one keypoint depended on.
 
     level, layer, head, mode: what was read; head None is the mean of all.
-    keypoint: index. point: its x, y in pixels of the upright picture, and its score.
+    keypoint: its name. point: its x, y in pixels of the upright picture, and its score.
     query: row and column of the keypoint's token.
     attention: [H][W], of six significant digits; in mode `dependency` it sums to 1.
     region_xywh: the part of the upright picture that the map covers; it may reach beyond the picture.
@@ -87,7 +86,7 @@ class DependencyMap:
     layer: int
     head: int | None
     mode: Mode
-    keypoint: int
+    keypoint: str
     query: tuple[int, int]
     attention: tuple[tuple[float, ...], ...]
     point: tuple[float, float, float]
@@ -106,7 +105,7 @@ class AttentionShape:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What is being served."""
+    """What is being served. `skeleton`: pairs of indices of the keypoints that a drawing joins."""
 
     variant: str
     label: str
@@ -117,27 +116,30 @@ class ModelInfo:
     device: str
     precision: str
     attention: Mapping[Level, AttentionShape]
-    keypoint_names: tuple[str, ...] = KEYPOINT_NAMES
-    skeleton: tuple[tuple[int, int], ...] = LIMBS
+    keypoint_names: tuple[str, ...]
+    skeleton: tuple[tuple[int, int], ...]
 
 
-def keypoint_word(keypoint: int | None) -> str:
-    """The inverse of `parse_keypoint`. Raises InvalidParameter for an index that is not one."""
-    if keypoint is None:
-        return ALL_KEYPOINTS
-    if not 0 <= keypoint < len(KEYPOINT_NAMES):
-        raise InvalidParameter(f"keypoint is {keypoint}; allowed: 0 to {len(KEYPOINT_NAMES) - 1}")
-    return KEYPOINT_NAMES[keypoint]
+def keypoint_word(keypoint: str | int | None) -> str:
+    """A keypoint as text: the inverse of `read_keypoint`."""
+    return ALL_KEYPOINTS if keypoint is None else str(keypoint)
 
 
-def parse_keypoint(text: str) -> int | None:
-    """Name or index of a keypoint -> index; None for `all`. Raises InvalidParameter."""
-    if text == ALL_KEYPOINTS:
-        return None
-    if text in KEYPOINT_NAMES:
-        return KEYPOINT_NAMES.index(text)
-    if text.isascii() and text.isdecimal() and len(text) <= 2 and int(text) < len(KEYPOINT_NAMES):
-        return int(text)
+def read_keypoint(text: str) -> str | None:
+    """A keypoint as text; None for `all`. Which names and numbers there are is the network's to say."""
+    return None if text == ALL_KEYPOINTS else text
+
+
+def keypoint_index(keypoint: str | int, names: Sequence[str]) -> int:
+    """The index of a keypoint that is given by name or by index, also as text. Raises InvalidParameter."""
+    if isinstance(keypoint, int):
+        if not 0 <= keypoint < len(names):
+            raise InvalidParameter(f"keypoint is {keypoint}; allowed: 0 to {len(names) - 1}")
+        return keypoint
+    if keypoint in names:
+        return names.index(keypoint)
+    if keypoint.isascii() and keypoint.isdecimal() and len(keypoint) <= 4 and int(keypoint) < len(names):
+        return int(keypoint)
     raise InvalidParameter(
-        f"keypoint is {text[:60]!r}; allowed: {', '.join(KEYPOINT_NAMES)}, their index from 0, or {ALL_KEYPOINTS!r}"
+        f"keypoint is {keypoint[:60]!r}; allowed: {', '.join(names)}, their index from 0, or {ALL_KEYPOINTS!r}"
     )

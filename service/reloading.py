@@ -169,6 +169,7 @@ class Reloads:
         began_s = time.monotonic()
         try:
             network = await in_thread(lambda: _tried(self._load(path)))
+            self._check_keypoints(path, network)
             if self._service.stopping.is_set():
                 raise ReloadRefused("the service is shutting down")
             replaced = self._take_over(network)
@@ -180,6 +181,14 @@ class Reloads:
         self._note("ok", asked_by, f"{_name(network)} serves, instead of {_name(replaced)}, after {seconds:.1f} s")
         _tell(lambda: self._observer.on_reloaded(network))
         return network
+
+    def _check_keypoints(self, path: Path, network: Network) -> None:
+        """Raises ValueError for other keypoints than those that serve: clients know them by their number."""
+        names, serving = network.info.keypoint_names, self.serving.info.keypoint_names
+        if names != serving:
+            raise ValueError(
+                f"{path} has the keypoints {', '.join(names)}; allowed: {', '.join(serving)}, or a start with this one"
+            )
 
     def _take_over(self, network: Network) -> Network:
         """Have it serve from the next request on. Returns what it replaces, which is kept unless it is of the same

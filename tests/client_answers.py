@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.skeleton import NUM_KEYPOINTS
+from model.skeleton import COCO
 from pictures import SIZE
 from service.errors import ALL_ERRORS, Overloaded, PoseServiceError
 from service.poses import AttentionShape, DependencyMap, ModelInfo, Pose, PoseResult
@@ -27,6 +27,8 @@ MODEL = ModelInfo(
     device="cpu",
     precision="float32",
     attention={"mhsa": AttentionShape(layers=3, heads=4), "encoder": AttentionShape(layers=4, heads=8)},
+    keypoint_names=COCO.names,
+    skeleton=COCO.limbs,
 )
 
 
@@ -71,7 +73,7 @@ def some_poses(boxes: list[tuple[float, ...]] | None = None) -> PoseResult:
     """In each box, and without any in the whole of `pictures.square`, keypoints that go from corner to corner."""
     poses = []
     for x, y, width, height in boxes or [(0.0, 0.0, *map(float, SIZE))]:
-        parts = [(number + 0.5) / NUM_KEYPOINTS for number in range(NUM_KEYPOINTS)]
+        parts = [(number + 0.5) / len(COCO) for number in range(len(COCO))]
         keypoints = tuple((x + part * width, y + (part * 5 % 1) * height, 0.9) for part in parts)
         poses.append(Pose(box_xywh=(x, y, width, height), score=0.875, keypoints=keypoints))
     return PoseResult(width=SIZE[0], height=SIZE[1], poses=tuple(poses))
@@ -85,7 +87,7 @@ def some_map() -> DependencyMap:
         layer=3,
         head=None,
         mode="dependency",
-        keypoint=9,
+        keypoint="left_wrist",
         query=(1, 2),
         attention=attention,
         point=(40.125, 20.25, 0.875),

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client_answers import MODEL, RETRY_AFTER_S, SOME_PNG, Asked, StandIn, some_map
 from service.errors import Overloaded, PoseServiceError, Unauthenticated, Unavailable
-from service.grpc_messages import dependency_response
+from service.grpc_messages import dependency_response, model_response
 from service.http_dependency import DependencyBody
 from service.http_schemas import ModelBody, PosesBody
 from service.pb import pose_pb2 as pb
@@ -189,6 +189,11 @@ class _Servicer(pose_pb2_grpc.PoseServiceServicer):
             return pb.EstimatePoseResponse(**_parts(self._state.answer(_asked(request, context))))
         except PoseServiceError as error:
             _end(context, error)
+
+    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if self._state.says is not None:
+            context.abort(*self._state.says)
+        return model_response(MODEL)
 
     def GetDependency(self, request: Any, context: Any) -> Any:  # noqa: N802
         if isinstance(self._state.says, pb.GetDependencyResponse):

@@ -15,7 +15,7 @@ from torch import nn
 from model.btranspose import BTranspose
 from model.crop import Pixels
 from model.geometry import Array
-from model.skeleton import KEYPOINT_NAMES, LIMBS, NUM_KEYPOINTS
+from model.skeleton import COCO, Skeleton
 from model.variants import PoseConfig, variant
 
 TINY_HW = (64, 48)
@@ -23,7 +23,7 @@ TINY_HW = (64, 48)
 # One colour for each joint, far apart: 17 hues of full saturation.
 JOINT_COLORS = tuple(
     tuple(int(v) for v in cv2.cvtColor(np.array([[[hue, 255, 255]]], dtype=np.uint8), cv2.COLOR_HSV2RGB)[0, 0])
-    for hue in np.linspace(0, 169, NUM_KEYPOINTS).astype(int)
+    for hue in np.linspace(0, 169, len(COCO)).astype(int)
 )
 
 # A standing person seen from the front, in a box of 1 x 1. The person's left is on the right of the picture.
@@ -48,6 +48,11 @@ STANDING = np.array(
         [0.34, 0.96],
     ]
 )
+
+
+def plain_skeleton(count: int) -> Skeleton:
+    """So many keypoints, of which nothing is known."""
+    return Skeleton.to_draw([f"point_{number}" for number in range(count)], [])
 
 
 def tiny_config(**changes: Any) -> PoseConfig:
@@ -120,7 +125,7 @@ def draw_joints(image: Pixels, points: Array, *, radius: int) -> None:
 
 def draw_figure(image: Pixels, points: Array) -> None:
     """A stick figure: grey limbs, coloured joints, in place."""
-    for first, second in LIMBS:
+    for first, second in COCO.limbs:
         ends = [(round(float(x)), round(float(y))) for x, y in points[[first, second]]]
         cv2.line(image, ends[0], ends[1], (128, 128, 128), 2)
     draw_joints(image, points, radius=3)
@@ -133,7 +138,7 @@ def figure_points(box_xywh: Array) -> Array:
 
 def coco_annotation(number: int, image_id: int, box_xywh: Array, points: Array) -> dict[str, Any]:
     """An annotation of COCO's layout with every joint visible."""
-    keypoints = np.column_stack((points, np.full(NUM_KEYPOINTS, 2)))
+    keypoints = np.column_stack((points, np.full(len(COCO), 2)))
     return {
         "id": number,
         "image_id": image_id,
@@ -141,7 +146,7 @@ def coco_annotation(number: int, image_id: int, box_xywh: Array, points: Array) 
         "iscrowd": 0,
         "bbox": [float(v) for v in box_xywh],
         "area": float(0.6 * box_xywh[2] * box_xywh[3]),
-        "num_keypoints": NUM_KEYPOINTS,
+        "num_keypoints": len(COCO),
         "keypoints": [float(v) for v in keypoints.ravel()],
     }
 
@@ -168,7 +173,7 @@ def draw_coco(folder: Path, *, persons: int = 8, seed: int = 0) -> tuple[Path, P
 
 def write_coco(path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> Path:
     """A COCO keypoint file."""
-    category = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES), "skeleton": []}
+    category = {"id": 1, "name": "person", "keypoints": list(COCO.names), "skeleton": []}
     content = {"info": {}, "images": images, "annotations": annotations, "categories": [category]}
     path.write_text(json.dumps(content))
     return path

@@ -20,7 +20,7 @@ from model.dependency import JointAttention, query_tokens
 from model.estimator import ExplainedKeypoints, Keypoints
 from model.geometry import Array
 from model.levels import Level
-from model.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
+from model.skeleton import COCO
 from service.core import PoseService
 from service.poses import DependencyRequest, PoseRequest
 
@@ -51,16 +51,16 @@ class StandingPerson(BrightestPixel):
         layers, heads = CONFIG.attention_layers(level), CONFIG.attention_heads(level)
         height, width = CONFIG.tokens_hw
         largest = 0.3 + np.arange(layers * heads).reshape(layers, heads, 1) / 100
-        maps = np.broadcast_to((1 - largest) / (height * width - 1), (layers, heads, NUM_KEYPOINTS))
-        maps = np.repeat(maps[..., None], height * width, axis=-1).reshape(layers, heads, NUM_KEYPOINTS, height, width)
+        maps = np.broadcast_to((1 - largest) / (height * width - 1), (layers, heads, len(COCO)))
+        maps = np.repeat(maps[..., None], height * width, axis=-1).reshape(layers, heads, len(COCO), height, width)
         maps[..., self.PEAKS[level][0], self.PEAKS[level][1]] = largest
         looks = maps.astype(np.float32)
         return JointAttention(level, query_tokens(points, CONFIG.tokens_hw), looks, looks[..., ::-1, :] / 2)
 
 
 def _standing(crop: Pixels) -> Keypoints:
-    scores = np.full(NUM_KEYPOINTS, 0.9)
-    scores[KEYPOINT_NAMES.index("nose")] = 0.1
+    scores = np.full(len(COCO), 0.9)
+    scores[COCO.names.index("nose")] = 0.1
     inside = 0.1 + 0.8 * STANDING  # a crop has a margin around its box
     return Keypoints(inside * (crop.shape[1] - 1, crop.shape[0] - 1), scores)
 

@@ -13,7 +13,7 @@ from model.dependency import JointAttention, query_tokens
 from model.estimator import ExplainedKeypoints, Keypoints
 from model.geometry import Array
 from model.levels import Level
-from model.skeleton import NUM_KEYPOINTS
+from model.skeleton import COCO
 from model.variants import PoseConfig, variant
 from service.admission import Admission, Observer
 from service.api_keys import ApiKeys
@@ -84,7 +84,7 @@ def _brightest(crop: Pixels, score: float) -> Keypoints:
     weight = np.where(brightness > 0.5 * brightness.max(), brightness, 0.0) + 1e-12
     rows, columns = np.mgrid[: crop.shape[0], : crop.shape[1]]
     point = [np.average(columns, weights=weight), np.average(rows, weights=weight)]
-    return Keypoints(np.tile(point, (NUM_KEYPOINTS, 1)), np.full(NUM_KEYPOINTS, score))
+    return Keypoints(np.tile(point, (len(COCO), 1)), np.full(len(COCO), score))
 
 
 def make_network(
@@ -101,6 +101,8 @@ def make_network(
         device="cpu",
         precision="float32",
         attention=attention_shapes(config),
+        keypoint_names=config.skeleton.names,
+        skeleton=config.skeleton.limbs,
     )
     card = CheckpointCard(config=config, sha256=sha256)
     return Network(card=card, info=info, estimators=estimators or (BrightestPixel(),), source=source)

@@ -28,9 +28,9 @@ from browsers import (  # noqa: F401 (fixtures)
 from drawings import STANDING
 from explorer_sites import StandingPerson
 from fakes import CONFIG
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 
-LEFT_WRIST = KEYPOINT_NAMES.index("left_wrist")
+LEFT_WRIST = COCO.names.index("left_wrist")
 
 
 def test_a_click_on_a_joint_shows_both_maps(explorer, site):

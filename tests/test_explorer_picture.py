@@ -27,7 +27,7 @@ from browsers import (  # noqa: F401 (fixtures)
     visit_fixture,
 )
 from drawings import STANDING, noise_photograph
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from pictures import encoded, square, with_orientation
 
 ORANGE, BLUE, GREEN = (255, 140, 0), (0, 170, 255), (60, 220, 60)
@@ -70,7 +70,7 @@ def test_joints_have_the_colour_of_their_side_and_lie_where_the_answer_says(expl
     keypoints = np.array(answer["poses"][0]["keypoints"]).reshape(17, 3)
     pixels = canvas_pixels(explorer, "#drawing")
     for name, color in (("left_wrist", ORANGE), ("right_hip", BLUE)):
-        x, y = (keypoints[KEYPOINT_NAMES.index(name), :2] + 0.5) * pixels.shape[1] / 300
+        x, y = (keypoints[COCO.names.index(name), :2] + 0.5) * pixels.shape[1] / 300
         assert tuple(pixels[int(y), int(x)]) == (*color, 255)
     nose = (keypoints[0, :2] + 0.5) * pixels.shape[1] / 300
     assert 0 < pixels[int(nose[1]), int(nose[0]), 3] < 200, "a joint below 0.2 is faint"

@@ -29,14 +29,14 @@ from model.estimator import Keypoints, crop_person
 from model.figure import draw_figure, figure_layout
 from model.geometry import apply_affine
 from model.levels import COLORMAPS
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 
-NOSE, LEFT_WRIST = 0, KEYPOINT_NAMES.index("left_wrist")
+NOSE, LEFT_WRIST = 0, COCO.names.index("left_wrist")
 
 
 def standing_view(height=128, width=96):
     points = figure_points(np.array([15.0, 10.0, width - 30.0, height - 20.0]))
-    return PersonView(noise_photograph(height, width), Keypoints(points, np.linspace(0.1, 0.9, 17)))
+    return PersonView(noise_photograph(height, width), Keypoints(points, np.linspace(0.1, 0.9, 17)), COCO)
 
 
 def view_at(point, height=128, width=96):
@@ -149,7 +149,7 @@ def test_the_skeleton_has_only_confident_joints():
     for score, drawn in ((0.9, True), (0.1, False)):
         scores = np.zeros(17)
         scores[LEFT_WRIST] = score
-        picture = skeleton_picture(PersonView(grey, Keypoints(points, scores)))
+        picture = skeleton_picture(PersonView(grey, Keypoints(points, scores), COCO))
         assert (picture[40, 40].tolist() == list(LEFT_RGB)) == drawn
         assert (picture != grey).any() == drawn
 

@@ -10,7 +10,7 @@ from drawings import TINY_HW, blob_photograph, lively_network, noise_photograph,
 from model.estimator import Keypoints, PoseEstimator, crop_person, keypoints_to_image, pose_score
 from model.geometry import apply_affine
 from model.heatmap import encode_heatmaps
-from model.skeleton import FLIP_ORDER, NUM_KEYPOINTS
+from model.skeleton import COCO
 
 
 class LightFinder(nn.Module):
@@ -19,7 +19,7 @@ class LightFinder(nn.Module):
     def __init__(self):
         super().__init__()
         self.config = tiny_config(input_hw=(256, 192))
-        self.light = nn.Conv2d(3, NUM_KEYPOINTS, kernel_size=4, stride=4, bias=False)
+        self.light = nn.Conv2d(3, len(COCO), kernel_size=4, stride=4, bias=False)
         nn.init.constant_(self.light.weight, 1 / 48)
 
     def forward(self, crops, collector=None):
@@ -119,7 +119,7 @@ def test_a_light_is_found_where_it_is_in_the_photograph(box, dtype, flip_test):
 
 def mirrored(points):
     """The same joints in the mirrored crop."""
-    swapped = points[list(FLIP_ORDER)].clone()
+    swapped = points[list(COCO.flip_order)].clone()
     swapped[:, 0] = TINY_HW[1] - 1 - swapped[:, 0]
     return swapped
 

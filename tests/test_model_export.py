@@ -15,7 +15,7 @@ from model import export
 from model.checkpoint import save_checkpoint
 from model.export import difference, export_onnx, main
 from model.runtime import TorchRuntime
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from model.variants import VARIANTS, variant
 
 HW = tiny_config().input_hw
@@ -51,7 +51,7 @@ def test_its_metadata_say_what_it_is_of(any_batch):
     about = opened(any_batch).get_modelmeta().custom_metadata_map
     assert about["label"] == "Tiny"
     assert json.loads(about["input_hw"]) == list(HW)
-    assert json.loads(about["keypoints"]) == list(KEYPOINT_NAMES)
+    assert json.loads(about["keypoints"]) == list(COCO.names)
     assert len(about["checkpoint_sha256"]) == 64
 
 

@@ -13,7 +13,7 @@ from model.heatmap import (
     heatmap_to_crop,
     target_weights,
 )
-from model.skeleton import FLIP_ORDER, NUM_KEYPOINTS
+from model.skeleton import COCO
 
 SIZES = [((64, 48), 1.0), ((64, 48), 1.5), ((64, 48), 2.0), ((32, 24), 1.0), ((32, 24), 1.5), ((32, 24), 2.0)]
 
@@ -25,7 +25,7 @@ def crop_hw(heatmap_hw):
 def random_points(persons, heatmap_hw, *, margin=0.0, seed=0):
     """[B, K, 2] anywhere in the crop, from edge to edge."""
     height, width = crop_hw(heatmap_hw)
-    unit = torch.rand(persons, NUM_KEYPOINTS, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    unit = torch.rand(persons, len(COCO), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     return unit * (torch.tensor([width, height]) - 2 * margin) - 0.5 + margin
 
 
@@ -59,7 +59,7 @@ def test_points_on_the_border_survive_encoding_and_decoding(heatmap_hw, sigma):
     seed=st.integers(0, 10_000),
 )
 def test_joints_of_any_box_come_back_from_their_heatmaps(x, y, width, height, seed):
-    joints = np.array([x, y]) - 0.5 + np.random.default_rng(seed).random((NUM_KEYPOINTS, 2)) * [width, height]
+    joints = np.array([x, y]) - 0.5 + np.random.default_rng(seed).random((len(COCO), 2)) * [width, height]
     affine = box_to_affine([x, y, width, height], (256, 192))
     points_crop = torch.from_numpy(apply_affine(affine, joints))[None].float()
     decoded, _ = decode_heatmaps(encode_heatmaps(points_crop, (64, 48), 2.0))
@@ -95,16 +95,16 @@ def test_the_heatmap_covers_exactly_the_crop():
 @pytest.mark.parametrize("heatmap_hw", [(64, 48), (32, 24)])
 def test_the_flipped_heatmaps_of_a_mirrored_person_show_the_person(heatmap_hw):
     points = random_points(4, heatmap_hw).float()
-    mirrored = points[:, list(FLIP_ORDER)].clone()
+    mirrored = points[:, list(COCO.flip_order)].clone()
     mirrored[..., 0] = crop_hw(heatmap_hw)[1] - 1 - mirrored[..., 0]
-    flipped = flip_heatmaps(encode_heatmaps(mirrored, heatmap_hw, 2.0))
+    flipped = flip_heatmaps(encode_heatmaps(mirrored, heatmap_hw, 2.0), COCO.flip_order)
     torch.testing.assert_close(flipped, encode_heatmaps(points, heatmap_hw, 2.0), atol=1e-4, rtol=0)
     assert distances(decode_heatmaps(flipped)[0], points).max() < 0.05
 
 
 def test_flipping_twice_changes_nothing():
-    heatmaps = torch.randn(2, NUM_KEYPOINTS, 16, 12)
-    assert torch.equal(flip_heatmaps(flip_heatmaps(heatmaps)), heatmaps)
+    heatmaps = torch.randn(2, len(COCO), 16, 12)
+    assert torch.equal(flip_heatmaps(flip_heatmaps(heatmaps, COCO.flip_order), COCO.flip_order), heatmaps)
 
 
 @pytest.mark.parametrize(("height", "score"), [(0.3, 0.3), (1.0, 1.0), (1.7, 1.0), (-0.5, 0.0)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from drawings import lively_network, tiny_config
+from drawings import lively_network, plain_skeleton, tiny_config
 from model import pick_runtime as picking
 from model.crop import normalise
 from model.openvino_runtime import OpenVinoRuntime
@@ -72,7 +72,7 @@ def test_drift_is_seen_whether_it_is_of_one_person_or_of_several(wrong):
 
 
 def test_drift_from_a_network_with_other_keypoints_is_infinite():
-    other = TorchRuntime(lively_network(tiny_config(num_keypoints=5)))
+    other = TorchRuntime(lively_network(tiny_config(skeleton=plain_skeleton(5))))
     assert drift(other, TorchRuntime(lively_network(tiny_config())), HW) == math.inf
 
 

@@ -29,7 +29,6 @@ from model.variants import VARIANTS, PoseConfig, variant
         ("encoder_ff_dim", 0, "encoder_ff_dim is 0; allowed: at least 1"),
         ("dropout", 1.0, "dropout is 1.0; allowed: in [0, 1)"),
         ("dropout", -0.1, "dropout is -0.1; allowed: in [0, 1)"),
-        ("num_keypoints", 0, "num_keypoints is 0; allowed: at least 1"),
         ("heatmap_sigma", 0.0, "heatmap_sigma is 0.0; allowed: positive"),
     ],
 )

@@ -156,9 +156,9 @@ def test_the_model_is_told_over_http(http_server, surface):
         assert client.model() == MODEL
 
 
-def test_over_grpc_the_client_says_where_to_ask_for_the_model(grpc_server, surface):
-    with opened(surface, grpc_server.address) as client, pytest.raises(NotImplementedError, match="http://"):
-        client.model()
+def test_over_grpc_the_client_tells_the_same_model(grpc_server, surface):
+    with opened(surface, grpc_server.address) as client:
+        assert client.model() == MODEL
 
 
 def test_a_path_in_the_address_is_kept_over_http(http_server, surface):

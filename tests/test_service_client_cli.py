@@ -60,7 +60,7 @@ def test_a_table_of_each_persons_keypoints_is_printed(server, photo, capsys):
     assert lines[4].split() == ["nose", f"{x:.2f}", f"{y:.2f}", f"{score:.3f}"]
     assert lines[20].split()[0] == "right_ankle"
     assert lines[22].startswith("person 2")
-    (asked,) = server.asked
+    asked = server.asked[0]  # then, over HTTP, which keypoints these are
     assert (asked.image, asked.boxes, asked.flip_test) == (photo.read_bytes(), [tuple(box) for box in BOXES], True)
 
 

@@ -86,7 +86,7 @@ def test_maps_and_pictures_are_what_the_service_itself_finds(protocol, surface, 
         assert await call("dependency", jpeg(), 9, head="mean") == await direct(keypoint=9, as_picture=False)
         found = await call("dependency", jpeg(), "nose", **full)
         assert found == await direct(keypoint=0, as_picture=False, **full)
-        assert (found.level, found.layer, found.head, found.mode, found.keypoint) == ("mhsa", 1, 2, "affect", 0)
+        assert (found.level, found.layer, found.head, found.mode, found.keypoint) == ("mhsa", 1, 2, "affect", "nose")
         found = await call("dependency", jpeg(), np.int64(1), layer=np.int64(1))
         assert found == await direct(keypoint=1, layer=1, as_picture=False)
         drawn = {"threshold": 0.25, "colormap": "viridis"}
@@ -95,7 +95,7 @@ def test_maps_and_pictures_are_what_the_service_itself_finds(protocol, surface, 
             level="mhsa", mean_of_heads=True
         )
         asked = DependencyRequest(image=jpeg(), keypoint=3, level="mhsa", as_picture=False)
-        assert (await call("explain", asked)).keypoint == 3
+        assert (await call("explain", asked)).keypoint == "left_ear"
 
     talk(use, make_service(), protocol, surface)
 
@@ -171,11 +171,8 @@ def test_the_key_and_the_request_id_are_sent(server, surface):
 
 
 REFUSED: list[tuple[str, str | int, dict[str, Any], str]] = [
-    ("dependency", "left_foot", {}, "keypoint is 'left_foot'; allowed: nose, "),
-    ("dependency", 17, {}, "keypoint is '17'; allowed: nose, "),
-    ("dependency", -1, {}, "keypoint is '-1'; allowed: nose, "),
-    ("dependency", "all", {}, "keypoint is 'all', which is a figure; allowed as numbers: nose, "),
-    ("dependency_png", "ALL", {}, "keypoint is 'ALL'; allowed: nose, "),
+    ("dependency", "", {}, "keypoint is ''; allowed: the name of a keypoint, or its index from 0"),
+    ("dependency", "all", {}, "keypoint is 'all', which is a figure; allowed as numbers: one keypoint at a time"),
     ("dependency", "nose", {"level": "decoder"}, "level is 'decoder'; allowed: mhsa, encoder"),
     ("dependency", "nose", {"level": None}, "level is None; allowed: mhsa, encoder"),
     ("dependency", "nose", {"mode": "both"}, "mode is 'both'; allowed: dependency, affect"),
@@ -191,6 +188,15 @@ REFUSED: list[tuple[str, str | int, dict[str, Any], str]] = [
     ("dependency_png", "nose", {"colormap": ""}, "colormap is ''; allowed: inferno, "),
     ("dependency", "nose", {"request_id": "two words"}, "1 to 64"),
 ]
+
+
+@pytest.mark.parametrize("keypoint", ["left_foot", 17, -1, "ALL", "1.0"])
+def test_a_keypoint_that_is_not_there_is_refused_by_the_service_which_names_those_that_are(protocol, surface, keypoint):
+    async def use(call: Calls, _: PoseService) -> None:
+        with pytest.raises(InvalidParameter, match=f"keypoint is '{keypoint}'; allowed: nose, .*, right_ankle, their"):
+            await call("dependency", jpeg(), keypoint)
+
+    talk(use, make_service(), protocol, surface)
 
 
 def test_what_cannot_be_asked_is_refused_before_it_is_sent(server, surface):

@@ -137,7 +137,7 @@ def test_a_map_its_picture_and_the_figure_in_one(server, photo, tmp_path):
     assert run(photo, "--address", server.address, "--dependency", "0", "--draw", out, "--figure", figure) == 0
     assert out.read_bytes() == figure.read_bytes() == SOME_PNG
     formats = [(words["keypoint"], words["format"]) for words in map(words_of, server.asked)]
-    assert formats == [("nose", "json"), ("nose", "png"), ("all", "png")]
+    assert formats == [("0", "json"), ("0", "png"), ("all", "png")]
 
 
 def test_an_error_of_the_service_is_told_and_the_other_pictures_are_shown(server, photo, tmp_path, capsys):
@@ -161,8 +161,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_asked(server,
     out = tmp_path / "out.png"
     common = (photo, "--address", server.address)
     both = ("--dependency", "nose")
-    assert "keypoint is 'left_foot'; allowed: nose, " in usage_error(capsys, *common, "--dependency", "left_foot")
-    assert "keypoint is ''; allowed: nose, " in usage_error(capsys, *common, "--dependency", "")
+    assert "keypoint is ''; allowed: the name of a keypoint" in usage_error(capsys, *common, "--dependency", "")
     assert "--dependency all: use --figure" in usage_error(capsys, *common, "--dependency", "all")
     assert "only beside --dependency" in usage_error(capsys, *common, "--figure", out, "--draw", out)
     assert "only beside --dependency" in usage_error(capsys, *common, "--figure", out, "--json")
@@ -215,5 +214,5 @@ def test_when_nobody_reads_on_it_ends_without_a_word(photo, what):
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         said = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True}
         done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **said)
-        assert len(server.asked) == 1
+        assert server.asked
     assert (done.returncode, done.stderr) == (1, "")

@@ -9,7 +9,7 @@ import pytest
 
 from callers import new_record, play, serving
 from fakes import BrightestPixel, make_engine
-from model.skeleton import NUM_KEYPOINTS
+from model.skeleton import COCO
 from pictures import SIZE, SQUARE, huge_png, jpeg, square, with_orientation
 from service.errors import InvalidParameter, Late, NotAnImage, Overloaded, TooLarge
 from service.images import ImageLimits
@@ -25,7 +25,7 @@ def estimate(request: PoseRequest, estimator: BrightestPixel | None = None, **op
 
 
 def assert_on_the_square(pose, tolerance=0.6):
-    assert len(pose.keypoints) == NUM_KEYPOINTS
+    assert len(pose.keypoints) == len(COCO)
     for x, y, score in pose.keypoints:
         assert (x, y) == pytest.approx(SQUARE, abs=tolerance)
         assert score == 0.5

@@ -11,7 +11,7 @@ import pytest
 from fakes import CONFIG
 from http_clients import JPEG, ask, dependency_params, post, post_dependency
 from model.geometry import apply_affine, box_to_affine, clip_box, invert_affine
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from pictures import SIZE, SQUARE, encoded, jpeg, square, with_orientation
 
 BOXES = [(30.0, 10.0, 20.0, 20.0), (-5.5, -20.0, 50.0, 60.0), (20.0, 5.0, 100.0, 40.0), (38.0, 18.5, 4.25, 3.125)]
@@ -130,7 +130,7 @@ def test_the_point_is_the_keypoint_of_the_pose(box, picture):
     posed = post(picture, params={} if box is None else {"boxes": json.dumps([box])}).json()["poses"][0]["keypoints"]
     for name in ("nose", "right_ankle"):
         found = post_dependency(picture, keypoint=name, box=box, format="json").json()
-        index = KEYPOINT_NAMES.index(name)
+        index = COCO.names.index(name)
         assert found["point"] == posed[3 * index : 3 * index + 3]
 
 

@@ -21,7 +21,7 @@ from model.dependency_picture import PANEL_HEIGHT, PICTURE_HEIGHT, dependency_fi
 from model.estimator import PoseEstimator, crop_person, keypoints_to_image
 from model.geometry import affine_to_region, clip_box
 from model.levels import COLORMAPS, LEVELS, MODES, Level
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from pictures import SIZE, encoded, jpeg, with_orientation
 from service.core import PoseService
 from service.images import ImageLimits
@@ -129,11 +129,11 @@ def test_every_map_of_every_layer_and_head_is_the_same_over_both_protocols(level
 
 
 def test_every_keypoint_by_name_and_by_index_is_the_same_over_both_protocols():
-    by_name = [(PHOTOGRAPH, {"keypoint": name, "format": "json"}) for name in KEYPOINT_NAMES]
-    by_index = [(PHOTOGRAPH, {"keypoint": str(index), "format": "json"}) for index in range(len(KEYPOINT_NAMES))]
+    by_name = [(PHOTOGRAPH, {"keypoint": name, "format": "json"}) for name in COCO.names]
+    by_index = [(PHOTOGRAPH, {"keypoint": str(index), "format": "json"}) for index in range(len(COCO.names))]
     answers = agreed(service_on(real_network()), by_name + by_index)
     assert answers[:17] == answers[17:]
-    assert [answer["keypoint"] for answer in answers[:17]] == list(KEYPOINT_NAMES)
+    assert [answer["keypoint"] for answer in answers[:17]] == list(COCO.names)
     assert len({str(answer["query"]) for answer in answers}) > 1
 
 
@@ -186,7 +186,7 @@ def test_a_real_network_is_read_as_the_model_itself_reads_it(image, box, level):
     fixed = {"keypoint": "left_knee", "level": level, "box": box}
     questions = [{**one, "format": "json"} for one in asked] + [asked[0]]
     *bodies, png = agreed(service_on(network), [(image, fixed | one) for one in questions])
-    knee = KEYPOINT_NAMES.index("left_knee")
+    knee = COCO.names.index("left_knee")
     in_image = keypoints_to_image(found, crop)
     region = [round(float(value), 3) for value in affine_to_region(crop.image_to_crop, network.config.input_hw)]
     for (mode, layer, head), body in zip(which, bodies, strict=True):

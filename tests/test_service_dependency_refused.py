@@ -13,7 +13,7 @@ from grpc_clients import Served, ask, dependency_request, http_beside, is_idle, 
 from http_clients import JPEG, assert_problem, dependency_params
 from http_clients import ask as ask_http
 from model.levels import COLORMAPS
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from pictures import encoded, jpeg, square
 from service.images import ImageLimits
 from service.pb import pose_pb2 as pb
@@ -25,7 +25,7 @@ NAN, INF = float("nan"), float("inf")
 
 # What both protocols can say, and words of the complaint.
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({"keypoint": "left_foot"}, f"keypoint is 'left_foot'; allowed: {', '.join(KEYPOINT_NAMES)}, their index from 0,"),
+    ({"keypoint": "left_foot"}, f"keypoint is 'left_foot'; allowed: {', '.join(COCO.names)}, their index from 0,"),
     ({"keypoint": ""}, "keypoint is ''; allowed: nose, "),
     ({"keypoint": "17"}, "keypoint is '17'; allowed: nose, "),
     ({"keypoint": "-1"}, "keypoint is '-1'; allowed: nose, "),

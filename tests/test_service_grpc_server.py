@@ -146,7 +146,7 @@ def test_reflection_lists_the_services_and_knows_the_contract():
 
     services, methods = ask(make_service(), talk)
     assert services == {SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
-    assert methods == ["EstimatePose", "GetDependency", "StreamPoses"]
+    assert methods == ["EstimatePose", "GetDependency", "StreamPoses", "GetModel"]
 
 
 @pytest.fixture(scope="module")

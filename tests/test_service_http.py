@@ -10,7 +10,7 @@ import pytest
 
 from fakes import BrightestPixel, make_engine, make_service
 from http_clients import JPEG, ask, assert_problem, client_of, post
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import COCO
 from pictures import SIZE, SQUARE, encoded, jpeg, square
 
 
@@ -147,7 +147,7 @@ def test_model_names_what_is_served():
     assert body["label"] == "C3A1(4)"
     assert body["checkpoint_sha256"] == "0" * 64
     assert (body["runtime"], body["device"], body["precision"]) == ("torch", "cpu", "float32")
-    assert body["keypoints"] == list(KEYPOINT_NAMES)
+    assert body["keypoints"] == list(COCO.names)
     assert all(0 <= a < 17 and 0 <= b < 17 for a, b in body["skeleton"])
     assert body["input"] == {"width": 48, "height": 64}
 

@@ -6,20 +6,20 @@ import pytest
 from drawings import JOINT_COLORS, draw_joints, figure_points
 from model.crop import warp_crop
 from model.geometry import affine_scale, apply_affine, box_to_affine
-from model.skeleton import FLIP_ORDER, LOWER_BODY, NUM_KEYPOINTS, UPPER_BODY
+from model.skeleton import COCO
 from training.augment import Augmentation, View, random_view
 
 INPUT_HW = (256, 192)
 BOX = np.array([120.0, 60.0, 150.0, 280.0])
 POINTS = figure_points(BOX)
-ALL = np.ones(NUM_KEYPOINTS, dtype=bool)
+ALL = np.ones(len(COCO), dtype=bool)
 OFF = {"half_body": 0.0, "scale": 0.0, "rotation_degrees": 0.0, "rotation_probability": 0.0, "flip": 0.0}
 
 
 def look(seed=0, *, labelled=ALL, points=POINTS, **strengths):
     """A random view with only the named augmentations on."""
     augmentation = Augmentation(**(OFF | strengths))
-    return random_view(BOX, points, labelled, INPUT_HW, augmentation, np.random.default_rng(seed))
+    return random_view(BOX, points, labelled, INPUT_HW, augmentation, np.random.default_rng(seed), COCO)
 
 
 def angle_degrees(view):
@@ -31,7 +31,7 @@ def pairwise(points):
     return np.linalg.norm(points[:, None] - points[None], axis=-1)
 
 
-PLAIN = View(box_to_affine(BOX, INPUT_HW), flip=False)
+PLAIN = View(box_to_affine(BOX, INPUT_HW), flip=False, skeleton=COCO)
 PLAIN_SCALE = affine_scale(PLAIN.image_to_crop)
 
 
@@ -61,7 +61,7 @@ def test_each_joint_is_where_its_colour_is(strengths, seed):
     view = look(seed, **strengths)
     crop = warp_crop(image, view.image_to_crop, INPUT_HW)
     points = view.points(np.rint(POINTS))
-    colors = np.array(JOINT_COLORS)[list(FLIP_ORDER)] if view.flip else np.array(JOINT_COLORS)
+    colors = np.array(JOINT_COLORS)[list(COCO.flip_order)] if view.flip else np.array(JOINT_COLORS)
     seen = 0
     for (x, y), color in zip(np.rint(points).astype(int), colors, strict=True):
         if 0 <= x < 192 and 0 <= y < 256:
@@ -73,18 +73,18 @@ def test_each_joint_is_where_its_colour_is(strengths, seed):
 def test_flipping_mirrors_the_points_and_swaps_left_and_right():
     view = look(flip=1.0)
     assert view.flip
-    expected = PLAIN.points(POINTS)[list(FLIP_ORDER)] * [-1, 1] + [191, 0]
+    expected = PLAIN.points(POINTS)[list(COCO.flip_order)] * [-1, 1] + [191, 0]
     np.testing.assert_allclose(view.points(POINTS), expected, atol=1e-9)
 
 
 def test_flipping_swaps_which_joints_are_labelled():
-    left_wrist_only = np.arange(NUM_KEYPOINTS) == 9
+    left_wrist_only = np.arange(len(COCO)) == 9
     assert np.flatnonzero(look(flip=1.0).labelled(left_wrist_only)).tolist() == [10]
     assert np.flatnonzero(look(flip=0.0).labelled(left_wrist_only)).tolist() == [9]
 
 
 def test_flipping_twice_restores_the_order():
-    view = View(np.eye(2, 3), flip=True)
+    view = View(np.eye(2, 3), flip=True, skeleton=COCO)
     assert np.array_equal(view.points(view.points(POINTS)), POINTS)
 
 
@@ -132,7 +132,7 @@ def test_scale_keeps_the_centre_and_the_angle():
 def halves_shown(view):
     """Which halves of the body the view is centred on: the one whose joints' middle is the crop's."""
     shown = []
-    for name, half in (("upper", UPPER_BODY), ("lower", LOWER_BODY)):
+    for name, half in (("upper", COCO.upper_body), ("lower", COCO.lower_body)):
         points = view.points(POINTS)[list(half)]
         if np.allclose((points.min(axis=0) + points.max(axis=0)) / 2, [95.5, 127.5], atol=1e-6):
             assert ((points > 0) & (points < [191, 255])).all()
@@ -148,20 +148,20 @@ def test_a_half_body_is_one_half_with_all_its_joints():
 
 def test_a_half_body_is_padded_by_half():
     view = look(1, half_body=1.0)
-    half = UPPER_BODY if halves_shown(view) == ["upper"] else LOWER_BODY
+    half = COCO.upper_body if halves_shown(view) == ["upper"] else COCO.lower_body
     width, height = np.ptp(POINTS[list(half)], axis=0) + 1
     assert affine_scale(view.image_to_crop) == pytest.approx(192 / (1.5 * max(width, height * 192 / 256)))
 
 
 @pytest.mark.parametrize("labelled_joints", [range(8), range(3)])
 def test_persons_with_few_labelled_joints_are_never_halved(labelled_joints):
-    labelled = np.isin(np.arange(NUM_KEYPOINTS), labelled_joints)
+    labelled = np.isin(np.arange(len(COCO)), labelled_joints)
     for seed in range(20):
         assert np.array_equal(look(seed, labelled=labelled, half_body=1.0).image_to_crop, PLAIN.image_to_crop)
 
 
 def test_a_half_with_fewer_than_three_joints_is_not_used():
-    labelled = np.isin(np.arange(NUM_KEYPOINTS), [*UPPER_BODY, 11, 12])
+    labelled = np.isin(np.arange(len(COCO)), [*COCO.upper_body, 11, 12])
     shown = [halves_shown(look(seed, labelled=labelled, half_body=1.0)) for seed in range(40)]
     assert shown == [["upper"]] * 40  # also when the lower half was drawn
 
@@ -175,7 +175,7 @@ def test_a_half_whose_joints_lie_on_a_line_is_not_used():
 def test_the_generator_decides_everything():
     def views(seed):
         rng = np.random.default_rng(seed)
-        return [random_view(BOX, POINTS, ALL, INPUT_HW, Augmentation(), rng).image_to_crop for _ in range(5)]
+        return [random_view(BOX, POINTS, ALL, INPUT_HW, Augmentation(), rng, COCO).image_to_crop for _ in range(5)]
 
     assert np.array_equal(views(1), views(1))
     assert not np.array_equal(views(1), views(2))

@@ -4,6 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from drawings import TINY_HW, draw_coco
+from model.skeleton import COCO
 from training.augment import Augmentation
 from training.coco import AnnotationError, read_persons
 from training.dataset import EpochBatches, PersonViews, read_image
@@ -16,7 +17,7 @@ def persons(tmp_path_factory):
 
 @pytest.fixture
 def views(persons):
-    return PersonViews(persons, TINY_HW, Augmentation(), seed=5)
+    return PersonViews(persons, TINY_HW, Augmentation(), seed=5, skeleton=COCO)
 
 
 def same(one, other):
@@ -32,7 +33,7 @@ def test_an_example_is_pixels_points_and_labels(views):
 
 
 def test_seed_epoch_and_person_decide_the_example(views, persons):
-    again = PersonViews(persons, TINY_HW, Augmentation(), seed=5)
+    again = PersonViews(persons, TINY_HW, Augmentation(), seed=5, skeleton=COCO)
     for index in ((0, 0), (3, 4), (0, 0)):
         assert same(views[index], again[index])
 
@@ -40,19 +41,19 @@ def test_seed_epoch_and_person_decide_the_example(views, persons):
 def test_another_epoch_person_or_seed_is_another_example(views, persons):
     assert not same(views[0, 1], views[1, 1])
     assert not same(views[0, 1], views[0, 2])
-    assert not same(views[0, 1], PersonViews(persons, TINY_HW, Augmentation(), seed=6)[0, 1])
+    assert not same(views[0, 1], PersonViews(persons, TINY_HW, Augmentation(), seed=6, skeleton=COCO)[0, 1])
 
 
 def test_without_augmentation_every_epoch_is_the_same(persons):
     still = Augmentation(half_body=0.0, scale=0.0, rotation_degrees=0.0, rotation_probability=0.0, flip=0.0)
-    views = PersonViews(persons, TINY_HW, still, seed=5)
+    views = PersonViews(persons, TINY_HW, still, seed=5, skeleton=COCO)
     assert same(views[0, 1], views[9, 1])
 
 
 def test_the_points_are_on_the_drawn_joints(persons):
     """Joints are drawn in full colour, the rest of a photograph is nearly grey."""
     still = Augmentation(half_body=0.0, scale=0.0, rotation_degrees=0.0, rotation_probability=0.0, flip=0.0)
-    pixels, points, _ = PersonViews(persons, (192, 144), still, seed=0)[0, 0]
+    pixels, points, _ = PersonViews(persons, (192, 144), still, seed=0, skeleton=COCO)[0, 0]
     columns, rows = points.round().long().unbind(-1)
     colors = pixels[rows, columns].float()
     saturation = (colors.amax(dim=-1) - colors.amin(dim=-1)) / colors.amax(dim=-1)

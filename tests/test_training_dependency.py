@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from drawings import draw_coco, lively_network, tiny_config
+from drawings import draw_coco, lively_network, plain_skeleton, tiny_config
 from model.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint, write_card
 from model.dependency_picture import draw_dependency, skeleton_picture, view_of
 from model.estimator import PoseEstimator, crop_person
@@ -219,7 +219,7 @@ def test_files_that_do_not_work_are_one_clear_line(drawn, tmp_path, capsys):
     broken.write_bytes(b"x")
     write_card(broken, CheckpointCard(config=tiny_config(), sha256="0"))
     few = tmp_path / "few.safetensors"
-    save_checkpoint(few, lively_network(tiny_config(num_keypoints=3)), training={})
+    save_checkpoint(few, lively_network(tiny_config(skeleton=plain_skeleton(3))), training={})
     nobody = tmp_path / "nobody.json"
     nobody.write_text(json.dumps(json.loads(annotations.read_text()) | {"annotations": []}))
     photograph = next(images.glob("*.jpg"))

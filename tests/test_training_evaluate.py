@@ -10,7 +10,7 @@ import pytest
 
 from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import read_card, save_checkpoint
-from model.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
+from model.skeleton import COCO
 from training.coco import read_persons
 from training.evaluate import detected_boxes, main
 from training.oks import METRIC_NAMES
@@ -60,7 +60,7 @@ def test_finer_figures_are_those_of_the_results(drawn, tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text())
     assert [one["image_id"] for one in results] == [person.image_id for person in data.persons]
     poses = np.reshape([one["keypoints"] for one in results], (6, 17, 3))
-    found = describe_accuracy(poses[..., :2], read_true_poses(data), names=KEYPOINT_NAMES, sigmas=OKS_SIGMAS)
+    found = describe_accuracy(poses[..., :2], read_true_poses(data), names=COCO.names, sigmas=COCO.oks_sigmas)
     assert found == {"mean_oks": pytest.approx(summary["mean_oks"]), "pck": summary["pck"]}
     assert summary["calibration"]["poses"]["count"] == 6
     outcomes = [row["outcome"] * row["count"] for row in summary["calibration"]["poses"]["bins"] if row["count"]]
@@ -78,7 +78,7 @@ def test_a_card_keeps_finer_figures_but_not_every_bin(drawn, tmp_path):
     save_checkpoint(checkpoint, lively_network(tiny_config()), training={"task": "keypoints"})
     assert run((*drawn[:2], checkpoint), "--write-card", "--calibration") == 0
     (measured,) = read_card(checkpoint).metrics
-    assert set(measured["pck"]["joints"]) == set(KEYPOINT_NAMES)
+    assert set(measured["pck"]["joints"]) == set(COCO.names)
     assert 0 < measured["mean_oks"] < 1
     assert set(measured["calibration"]["poses"]) == {"count", "expected_calibration_error"}
     assert len(str(measured["mean_oks"])) <= 8

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
+from pycocotools import coco
 from pycocotools.cocoeval import COCOeval
 
 from drawings import draw_coco, lively_network, tiny_config
@@ -17,7 +17,7 @@ from model.crop import normalise
 from model.estimator import PoseEstimator, crop_person
 from model.geometry import apply_affine, box_to_affine
 from model.heatmap import encode_heatmaps, target_weights
-from model.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
+from model.skeleton import COCO
 from training.blind_baseline import heatmap_losses, mean_poses
 from training.calibration import as_text, reliability
 from training.coco import AnnotationError, KeypointData, read_persons
@@ -54,7 +54,7 @@ def points(truth):
 
 
 def described(points, truth):
-    return describe_accuracy(points, truth, names=KEYPOINT_NAMES, sigmas=OKS_SIGMAS)
+    return describe_accuracy(points, truth, names=COCO.names, sigmas=COCO.oks_sigmas)
 
 
 def test_mean_oks_is_that_of_pycocotools(data, truth, points):
@@ -63,20 +63,20 @@ def test_mean_oks_is_that_of_pycocotools(data, truth, points):
         {"image_id": person.image_id, "category_id": 1, "keypoints": one.tolist(), "score": 1.0 - number / 10}
         for number, (person, one) in enumerate(zip(data.persons, labelled, strict=True))
     ]
-    coco = COCO(str(data.annotations_path))
-    evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
+    index = coco.COCO(str(data.annotations_path))
+    evaluation = COCOeval(index, index.loadRes(results), "keypoints")
     evaluation.evaluate()
     # Rows are results by falling score, columns are persons: in both, the order of the file.
-    matched = [np.diag(evaluation.computeOks(image_id, 1)) for image_id in sorted(coco.getImgIds())]
+    matched = [np.diag(evaluation.computeOks(image_id, 1)) for image_id in sorted(index.getImgIds())]
     assert described(points, truth)["mean_oks"] == pytest.approx(np.concatenate(matched).mean(), abs=1e-12)
 
 
 def test_pck_is_the_share_of_joints_within_a_fifth_of_the_torso(truth, points):
-    right: dict[str, list[bool]] = {name: [] for name in KEYPOINT_NAMES}
+    right: dict[str, list[bool]] = {name: [] for name in COCO.names}
     without = 0
     for person in range(len(points)):
-        there = dict(zip(KEYPOINT_NAMES, truth.labelled[person], strict=True))
-        place = dict(zip(KEYPOINT_NAMES, truth.points[person], strict=True))
+        there = dict(zip(COCO.names, truth.labelled[person], strict=True))
+        place = dict(zip(COCO.names, truth.points[person], strict=True))
         if there["left_shoulder"] and there["right_hip"]:
             torso = math.dist(place["left_shoulder"], place["right_hip"])
         elif there["right_shoulder"] and there["left_hip"]:
@@ -84,7 +84,7 @@ def test_pck_is_the_share_of_joints_within_a_fifth_of_the_torso(truth, points):
         else:
             torso = 0.56 * math.sqrt(truth.box_xywh[person][2] * truth.box_xywh[person][3])
             without += 1
-        for name, found in zip(KEYPOINT_NAMES, points[person], strict=True):
+        for name, found in zip(COCO.names, points[person], strict=True):
             if there[name]:
                 right[name].append(math.dist(found, place[name]) <= 0.2 * torso)
     pck = described(points, truth)["pck"]
@@ -99,7 +99,7 @@ def test_pck_is_the_share_of_joints_within_a_fifth_of_the_torso(truth, points):
 
 def one_person(labelled_names, box=(0.0, 0.0, 100.0, 100.0)) -> TruePoses:
     places = np.array([[10.0 * number, 0.0] for number in range(17)])
-    labelled = np.array([name in labelled_names for name in KEYPOINT_NAMES])
+    labelled = np.array([name in labelled_names for name in COCO.names])
     return TruePoses(places[None], labelled[None], np.array([1000.0]), np.array([box]))
 
 
@@ -115,7 +115,7 @@ def one_person(labelled_names, box=(0.0, 0.0, 100.0, 100.0)) -> TruePoses:
 def test_the_torso_is_a_diagonal_that_is_labelled_or_else_of_the_box(labelled, torso):
     truth = one_person(labelled)
     for distance, right in ((0.2 * torso - 1e-6, 1), (0.2 * torso + 1e-6, 0)):
-        correct = correct_joints(truth.points + np.array([0, distance]), truth, KEYPOINT_NAMES)
+        correct = correct_joints(truth.points + np.array([0, distance]), truth, COCO.names)
         assert np.nanmin(correct) == np.nanmax(correct) == right
     assert np.isnan(correct[~truth.labelled]).all()
 
@@ -123,7 +123,7 @@ def test_the_torso_is_a_diagonal_that_is_labelled_or_else_of_the_box(labelled, t
 def test_a_torso_without_length_is_none():
     truth = one_person(("left_shoulder", "right_hip"))
     truth.points[0, 12] = truth.points[0, 5]
-    assert np.nanmax(correct_joints(truth.points + np.array([0, 11.0]), truth, KEYPOINT_NAMES)) == 1
+    assert np.nanmax(correct_joints(truth.points + np.array([0, 11.0]), truth, COCO.names)) == 1
 
 
 def test_joints_that_have_other_names_are_measured_by_the_box():

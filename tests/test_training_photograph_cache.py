@@ -9,6 +9,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from drawings import TINY_HW, draw_coco, noise_photograph
+from model.skeleton import COCO
 from training.augment import Augmentation
 from training.coco import AnnotationError, read_persons
 from training.dataset import EpochBatches, PersonViews, read_image
@@ -138,7 +139,10 @@ def test_a_budget_of_nothing_is_refused(tmp_path):
 def test_examples_are_the_same_with_and_without_it_and_in_processes(tmp_path):
     persons = read_persons(*draw_coco(tmp_path / "coco", persons=6)).persons
     cache = PhotographCache(tmp_path / "cache", 10**9, read_image)
-    views = [PersonViews(persons, TINY_HW, Augmentation(), seed=5, read=read) for read in (read_image, cache.read)]
+    views = [
+        PersonViews(persons, TINY_HW, Augmentation(), seed=5, skeleton=COCO, read=read)
+        for read in (read_image, cache.read)
+    ]
     for epoch in (0, 1):
         order = EpochBatches(6, 2, seed=0, epoch=epoch)
         plain = list(DataLoader(views[0], batch_sampler=order))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.geometry import Array, apply_affine, box_to_region, region_to_affine
-from model.skeleton import FLIP_ORDER, LOWER_BODY, UPPER_BODY
+from model.skeleton import Skeleton
 
 Mask = npt.NDArray[np.bool_]
 
@@ -49,19 +49,20 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class View:
-    """One look at a person: the map image -> crop [2, 3], and whether it mirrors."""
+    """One look at a person: the map image -> crop [2, 3], whether it mirrors, and what then changes places."""
 
     image_to_crop: Array
     flip: bool
+    skeleton: Skeleton
 
     def points(self, points_image: Array) -> Array:
         """[K, 2] in the image -> [K, 2] in the crop; in a mirrored view left and right change their places."""
         points_crop = apply_affine(self.image_to_crop, points_image)
-        return points_crop[list(FLIP_ORDER)] if self.flip else points_crop
+        return points_crop[list(self.skeleton.flip_order)] if self.flip else points_crop
 
     def labelled(self, labelled: Mask) -> Mask:
         """[K] -> [K], in the order of `points`."""
-        return labelled[list(FLIP_ORDER)] if self.flip else labelled
+        return labelled[list(self.skeleton.flip_order)] if self.flip else labelled
 
 
 def random_view(
@@ -71,15 +72,16 @@ def random_view(
     input_hw: tuple[int, int],
     augmentation: Augmentation,
     rng: np.random.Generator,
+    skeleton: Skeleton,
 ) -> View:
     """A random view of a person.
 
     Args:
-        box_xywh: [4] in image pixels. points_image: [K, 2]. labelled: [K] bool.
+        box_xywh: [4] in image pixels. points_image: [K, 2]. labelled: [K] bool. skeleton: of K keypoints.
     """
     center, width = box_to_region(box_xywh, input_hw)
     if labelled.sum() > augmentation.half_body_min_joints and rng.random() < augmentation.half_body:
-        half = _half_body_box(points_image, labelled, rng)
+        half = _half_body_box(points_image, labelled, rng, skeleton)
         if half is not None:
             # The padding of the recipe takes the place of the usual one.
             center, width = box_to_region(half, input_hw, padding=HALF_BODY_PADDING)
@@ -89,16 +91,16 @@ def random_view(
         limit = 2 * augmentation.rotation_degrees
         rotation = float(np.clip(rng.normal() * augmentation.rotation_degrees, -limit, limit))
     flip = bool(rng.random() < augmentation.flip)
-    return View(region_to_affine(center, width, input_hw, rotation_degrees=rotation, flip=flip), flip)
+    return View(region_to_affine(center, width, input_hw, rotation_degrees=rotation, flip=flip), flip, skeleton)
 
 
-def _half_body_box(points_image: Array, labelled: Mask, rng: np.random.Generator) -> Array | None:
+def _half_body_box(points_image: Array, labelled: Mask, rng: np.random.Generator, skeleton: Skeleton) -> Array | None:
     """The box [4] around the labelled joints of one half, or None when neither half has enough joints.
 
     The upper half is preferred: it is taken when a normal draw falls below 0.5 (about 69 %), as in the recipe.
     """
-    upper = [joint for joint in UPPER_BODY if labelled[joint]]
-    lower = [joint for joint in LOWER_BODY if labelled[joint]]
+    upper = [joint for joint in skeleton.upper_body if labelled[joint]]
+    lower = [joint for joint in skeleton.lower_body if labelled[joint]]
     first, second = (upper, lower) if rng.normal() < 0.5 else (lower, upper)
     chosen = first if len(first) >= MIN_HALF_JOINTS else second
     if len(chosen) < MIN_HALF_JOINTS:

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 
 from model.crop import Pixels, warp_crop
 from model.photograph import decode_photograph
+from model.skeleton import Skeleton
 from training.augment import Augmentation, random_view
 from training.coco import AnnotationError, Person
 
@@ -42,8 +43,8 @@ def read_image(path: Path) -> Pixels:
 class PersonViews(Dataset[Example]):
     """Random views of persons, indexed by (epoch, person).
 
-    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool. `read` gives the
-    photograph in a file, as `read_image`, which it may remember.
+    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool. `skeleton` is of these K
+    keypoints. `read` gives the photograph in a file, as `read_image`, which it may remember.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class PersonViews(Dataset[Example]):
         augmentation: Augmentation,
         *,
         seed: int,
+        skeleton: Skeleton,
         read: Callable[[Path], Pixels] = read_image,
     ) -> None:
         self.persons = persons
         self.input_hw = input_hw
         self.augmentation = augmentation
         self.seed = seed
+        self.skeleton = skeleton
         self.read = read
 
     def __len__(self) -> int:
@@ -68,7 +71,15 @@ class PersonViews(Dataset[Example]):
         epoch, number = index
         person = self.persons[number]
         rng = np.random.default_rng((self.seed, epoch, number + 1))  # + 1: not the stream of the order
-        view = random_view(person.box_xywh, person.points_image, person.labelled, self.input_hw, self.augmentation, rng)
+        view = random_view(
+            person.box_xywh,
+            person.points_image,
+            person.labelled,
+            self.input_hw,
+            self.augmentation,
+            rng,
+            self.skeleton,
+        )
         pixels = warp_crop(self.read(person.image_path), view.image_to_crop, self.input_hw)
         return (
             torch.from_numpy(pixels),

@@ -25,14 +25,15 @@ from typing import Any, get_args
 
 import torch
 
-from model.checkpoint import CheckpointError, load_checkpoint, write_atomically
+from model.checkpoint import CheckpointError, load_checkpoint, read_card, write_atomically
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
 from model.levels import COLORMAPS, MODES
-from model.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
+from model.skeleton import Skeleton
 from training.coco import AnnotationError, KeypointData, read_persons
 from training.dependency_comparison import Comparison, Look, ShownPerson, annotated_persons, photographed_persons
 from training.dependency_measures import MEASURES, Measured, measure
+from training.keypoint_sets import KeypointChoice, check_agreement, describe
 from training.provenance import short_name
 from training.settings import Precision
 
@@ -47,14 +48,13 @@ def compare(given: argparse.Namespace) -> dict[str, Any] | None:
     dtype = pick_dtype(given.precision, device)
     for path in filter(None, (given.out, given.json)):
         path.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    data = _read_data(given)
+    skeleton = _skeleton_of(given.checkpoints)
+    data = _read_data(given, skeleton)
     persons = data.persons[: given.limit] if data else ()
-    comparison = Comparison(_figure_persons(given, data), _look(given)) if given.out else None
+    comparison = Comparison(_figure_persons(given, data), _look(given, skeleton)) if given.out else None
     loaded = [load_checkpoint(path) for path in given.checkpoints]  # all of them, so that the last one cannot fail late
     checkpoints = []
     for path, name, (net, card) in zip(given.checkpoints, display_names(given.checkpoints), loaded, strict=True):
-        if card.config.num_keypoints != NUM_KEYPOINTS:
-            raise CheckpointError(f"{path} has {card.config.num_keypoints} keypoints; allowed: {NUM_KEYPOINTS}")
         estimator = PoseEstimator(net, device, dtype)
         if comparison:
             comparison.add(estimator, f"{card.config.label}\n{name}")
@@ -78,10 +78,23 @@ def compare(given: argparse.Namespace) -> dict[str, Any] | None:
     }
 
 
-def _read_data(given: argparse.Namespace) -> KeypointData | None:
+def _skeleton_of(checkpoints: Sequence[Path]) -> Skeleton:
+    """The keypoints that all of them find. Raises CheckpointError."""
+    skeletons = [read_card(path).config.skeleton for path in checkpoints]
+    for path, skeleton in zip(checkpoints, skeletons, strict=True):
+        if skeleton.names != skeletons[0].names:
+            raise CheckpointError(
+                f"{path} has {describe(skeleton)}; allowed: {describe(skeletons[0])}, as the first one"
+            )
+    return skeletons[0]
+
+
+def _read_data(given: argparse.Namespace, skeleton: Skeleton) -> KeypointData | None:
     if given.annotations is None:
         return None
-    data = read_persons(given.annotations, given.images[0])
+    choice = KeypointChoice(category=given.category)
+    data = read_persons(given.annotations, given.images[0], choice=choice, known=(skeleton,))
+    check_agreement(skeleton, str(given.checkpoints[0]), data.keypoints.skeleton, str(given.annotations))
     if not data.persons:
         raise AnnotationError(f"{given.annotations} has no person with a labelled joint")
     return data
@@ -93,10 +106,19 @@ def _figure_persons(given: argparse.Namespace, data: KeypointData | None) -> lis
     return annotated_persons(data, images=given.figure_images, image_ids=given.image_ids)
 
 
-def _look(given: argparse.Namespace) -> Look:
-    names = KEYPOINT_NAMES if ALL in given.keypoints else given.keypoints
-    keypoints = tuple(KEYPOINT_NAMES.index(name) for name in names)
-    return Look(keypoints, mode=given.mode, threshold=given.threshold, colormap=given.colormap)
+def _look(given: argparse.Namespace, skeleton: Skeleton) -> Look:
+    usual = [name for name in DEFAULT_KEYPOINTS if name in skeleton.names]
+    names = given.keypoints or usual or [ALL]
+    if wrong := [name for name in names if name not in (*skeleton.names, ALL)]:
+        raise ValueError(f"--keypoints is {', '.join(wrong)}; allowed: {', '.join(skeleton.names)}, or {ALL}")
+    chosen = skeleton.names if ALL in names else names
+    return Look(
+        skeleton,
+        tuple(skeleton.names.index(name) for name in chosen),
+        mode=given.mode,
+        threshold=given.threshold,
+        colormap=given.colormap,
+    )
 
 
 def _figures(measured: Measured) -> dict[str, Any]:
@@ -134,8 +156,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--figure-images", type=int, default=2, metavar="N", help="show N photographs (2): the person best labelled"
     )
     chosen.add_argument("--image-ids", type=int, nargs="+", metavar="ID", help="show all persons of these photographs")
-    add("--keypoints", nargs="+", choices=(*KEYPOINT_NAMES, ALL), default=DEFAULT_KEYPOINTS, metavar="NAME",
+    add("--keypoints", nargs="+", metavar="NAME",
         help=f"the columns of the figure, or {ALL}; one of each pair and the nose if not given")  # fmt: skip
+    add("--category", metavar="NAME", help="of the annotations; needed where several categories have keypoints")
     add("--limit", type=int, metavar="N", help="measure the first N persons; 0: only draw")
     add("--json", type=Path, metavar="JSON", help="write the figures here")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -17,10 +17,10 @@ from model.crop import Pixels
 from model.dependency import JointAttention
 from model.dependency_picture import PANEL_HEIGHT, PersonView, dependency_panels, view_of
 from model.estimator import PoseEstimator, crop_person
-from model.figure import PAPER, Panel, draw_figure
+from model.figure import Panel, draw_figure, stack_figures
 from model.geometry import MIN_SIZE, clip_box
 from model.levels import LEVELS, Mode
-from model.skeleton import KEYPOINT_NAMES
+from model.skeleton import Skeleton
 from training.coco import AnnotationError, KeypointData, Person
 from training.dataset import read_image
 
@@ -39,8 +39,9 @@ class ShownPerson:
 
 @dataclass(frozen=True)
 class Look:
-    """What is shown of them: indices of keypoints, row or column of the attention, and how it is coloured."""
+    """What is shown of them: indices of the skeleton's keypoints, row or column of the attention, and its colours."""
 
+    skeleton: Skeleton
     keypoints: Sequence[int]
     mode: Mode
     threshold: float
@@ -130,7 +131,7 @@ class Comparison:
 
     def to_png(self) -> bytes:
         """The figure: a block for each person."""
-        names = [KEYPOINT_NAMES[keypoint].replace("_", " ") for keypoint in self.look.keypoints]
+        names = [self.look.skeleton.names[keypoint].replace("_", " ") for keypoint in self.look.keypoints]
         blocks = [
             draw_figure(
                 rows,
@@ -141,7 +142,7 @@ class Comparison:
             )
             for rows, person in zip(self._rows, self._persons, strict=True)
         ]
-        encoded = cv2.imencode(".png", cv2.cvtColor(_stacked(blocks), cv2.COLOR_RGB2BGR))[1]
+        encoded = cv2.imencode(".png", cv2.cvtColor(stack_figures(blocks), cv2.COLOR_RGB2BGR))[1]
         return bytes(encoded)
 
 
@@ -163,12 +164,3 @@ def _title_of(person: ShownPerson) -> str:
         return person.image_path.name
     x, y, width, height = np.asarray(person.box_xywh, dtype=np.float64)
     return f"{person.image_path.name}, box {x:.0f},{y:.0f},{width:.0f},{height:.0f}"
-
-
-def _stacked(blocks: Sequence[Pixels]) -> Pixels:
-    """One above the other; narrower ones get paper at their right."""
-    width = max(block.shape[1] for block in blocks)
-    padded = [
-        cv2.copyMakeBorder(block, 0, 0, 0, width - block.shape[1], cv2.BORDER_CONSTANT, value=PAPER) for block in blocks
-    ]
-    return np.asarray(np.vstack(padded), dtype=np.uint8)

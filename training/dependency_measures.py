@@ -23,7 +23,7 @@ from tqdm import tqdm
 from model.estimator import ExplainedKeypoints, PersonCrop, PoseEstimator
 from model.geometry import Array, affine_scale, apply_affine
 from model.levels import LEVELS, Level, Mode
-from model.skeleton import KEYPOINT_NAMES, NUM_KEYPOINTS
+from model.skeleton import Skeleton
 from model.variants import TOKEN_STRIDE, PoseConfig
 from training.coco import Person
 from training.predict import crop_each
@@ -41,12 +41,14 @@ class Tally:
     Args:
         layers: of the level.
         heads: of each layer; their mean is one more map.
+        skeleton: which keypoints they are of.
     """
 
-    def __init__(self, layers: int, heads: int) -> None:
+    def __init__(self, layers: int, heads: int, skeleton: Skeleton) -> None:
         self.layers, self.heads = layers, heads
-        self._sums = np.zeros((layers, heads + 1, NUM_KEYPOINTS, len(MEASURES)))
-        self._counts = np.zeros(NUM_KEYPOINTS)
+        self._names = skeleton.names
+        self._sums = np.zeros((layers, heads + 1, len(skeleton), len(MEASURES)))
+        self._counts = np.zeros(len(skeleton))
         self._of_joints: list[npt.NDArray[np.float32]] = []  # each [layers, K, measures]
 
     def add(self, values: Array, keypoints: npt.NDArray[np.int64]) -> None:
@@ -67,7 +69,7 @@ class Tally:
         """Means for each keypoint that is labelled anywhere, for the mean of the heads."""
         return {
             name: _named(self._sums[layer, -1, keypoint] / self._counts[keypoint])
-            for keypoint, name in enumerate(KEYPOINT_NAMES)
+            for keypoint, name in enumerate(self._names)
             if self._counts[keypoint]
         }
 
@@ -116,9 +118,9 @@ def measure(
     """
     config = estimator.config
     levels: dict[Level, Tally] = {
-        level: Tally(config.attention_layers(level), config.attention_heads(level)) for level in LEVELS
+        level: Tally(config.attention_layers(level), config.attention_heads(level), config.skeleton) for level in LEVELS
     }
-    measured = Measured(levels, uniform=Tally(1, 0), center=Tally(1, 0))
+    measured = Measured(levels, uniform=Tally(1, 0, config.skeleton), center=Tally(1, 0, config.skeleton))
     bar = tqdm(persons, desc=name, unit="person", disable=not progress, dynamic_ncols=True)
     for person, crop in crop_each(bar, config):
         (found,) = estimator.explain([crop.pixels])

@@ -35,9 +35,16 @@ from model.geometry import MIN_SIZE, clip_box
 from model.loading import load_estimators
 from model.pick_runtime import RUNTIMES
 from model.quantised import INT8
-from model.skeleton import KEYPOINT_NAMES, OKS_SIGMAS
+from model.skeleton import COCO, Skeleton
 from training.coco import AnnotationError, KeypointData, check_layout, read_json, read_persons
 from training.finer_figures import NOT_MEASURED, as_text, finer_figures, for_card
+from training.keypoint_sets import (
+    KeypointChoice,
+    KeypointSet,
+    add_keypoint_options,
+    check_agreement,
+    read_keypoint_set,
+)
 from training.oks import METRIC_NAMES, ScorerMissing, score_results, suppress_duplicates
 from training.pictures import save_pictures
 from training.predict import BoxedPerson, predict
@@ -45,16 +52,16 @@ from training.provenance import short_name
 from training.settings import Precision
 from training.world import World, joined_world
 
-PERSON_CATEGORY = 1
-
 
 def ground_truth_boxes(data: KeypointData) -> list[BoxedPerson]:
     """Every annotated person that counts, in its annotated box."""
     return [BoxedPerson(person.image_id, person.image_path, person.box_xywh) for person in data.persons]
 
 
-def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Path) -> list[BoxedPerson]:
-    """Every detected person in the annotated images, in the file's order.
+def detected_boxes(
+    detections_path: Path, annotations_path: Path, images_dir: Path, *, category_id: int = 1
+) -> list[BoxedPerson]:
+    """Every detected person in the annotated images, in the file's order; `category_id` is what counts as one.
 
     Boxes are clipped to their image; slivers are left out. Raises AnnotationError for a malformed file.
     """
@@ -67,7 +74,7 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
     persons = []
     for number, detection in enumerate(detections):
         try:
-            if detection["category_id"] != PERSON_CATEGORY or detection["image_id"] not in images:
+            if detection["category_id"] != category_id or detection["image_id"] not in images:
                 continue
             image = images[detection["image_id"]]
             box = clip_box(detection["bbox"], image["width"], image["height"])
@@ -81,35 +88,41 @@ def detected_boxes(detections_path: Path, annotations_path: Path, images_dir: Pa
 
 def evaluate_checkpoint(given: argparse.Namespace, world: World) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The figures of a checkpoint with their protocol, and its COCO results; of several processes, in the first."""
-    (estimator,), _ = load_estimators(
+    (estimator,), card = load_estimators(
         given.checkpoint, world.device, precision=given.precision, runtime=given.runtime, cache_dir=given.cache_dir
     )
-    data = None if given.detections else read_persons(given.annotations, given.images)
-    if data is None:
-        persons = detected_boxes(given.detections, given.annotations, given.images)
-    else:
-        persons = ground_truth_boxes(data)
-    results = predict(estimator, persons, flip_test=given.flip_test, batch_size=given.batch_size, world=world)
+    skeleton = card.config.skeleton
+    keypoints = _keypoints_of(given, known=(skeleton,))
+    check_agreement(skeleton, str(given.checkpoint), keypoints.skeleton, str(given.keypoints or given.annotations))
+    persons, data = _persons_of(given, keypoints, known=(skeleton,))
+    results = predict(
+        estimator,
+        persons,
+        flip_test=given.flip_test,
+        batch_size=given.batch_size,
+        category_id=keypoints.result_category_id,
+        world=world,
+    )
     if not world.first:
         return {}, []
     if given.detections:
-        results = suppress_duplicates(results)
+        results = suppress_duplicates(results, sigmas=skeleton.oks_sigmas)
     figures = NOT_MEASURED
     if data is not None and results:
         figures = finer_figures(
             estimator,
             data,
             results,
-            names=KEYPOINT_NAMES,
-            sigmas=OKS_SIGMAS,
+            names=skeleton.names,
+            sigmas=skeleton.oks_sigmas,
             calibrate=given.calibration,
             baselines=given.baselines,
             batch_size=given.batch_size,
         )
-    summary = score_results(results, given.annotations) | {
+    summary = score_results(results, given.annotations, keypoints) | {
         "boxes": "detections" if given.detections else "gt",
         "flip_test": given.flip_test,
-        **_describe_truth(given.annotations),
+        **_describe_truth(given.annotations, keypoints),
         "poses": len(results),
         "runtime": f"{estimator.runtime.name} {world.device.type} {estimator.runtime.precision}",
         **figures,
@@ -117,23 +130,46 @@ def evaluate_checkpoint(given: argparse.Namespace, world: World) -> tuple[dict[s
     return summary, results
 
 
+def _persons_of(
+    given: argparse.Namespace, keypoints: KeypointSet, *, known: Sequence[Skeleton]
+) -> tuple[list[BoxedPerson], KeypointData | None]:
+    """Who is looked at; and with ground-truth boxes, what is known about them."""
+    if given.detections:
+        category_id = keypoints.result_category_id
+        return detected_boxes(given.detections, given.annotations, given.images, category_id=category_id), None
+    data = read_persons(given.annotations, given.images, choice=_choice(given), known=known)
+    return ground_truth_boxes(data), data
+
+
 def evaluate_results(given: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The figures of a results file. Which boxes it was made from only its maker knows: `--boxes` says it."""
     results = read_json(given.results)
-    summary = score_results(results, given.annotations) | {
+    keypoints = _keypoints_of(given, known=(COCO,))
+    summary = score_results(results, given.annotations, keypoints) | {
         "boxes": given.boxes,
-        **_describe_truth(given.annotations),
+        **_describe_truth(given.annotations, keypoints),
         "poses": len(results),
         **NOT_MEASURED,
     }
     return summary, results
 
 
-def _describe_truth(annotations_path: Path) -> dict[str, Any]:
+def _choice(given: argparse.Namespace) -> KeypointChoice:
+    return KeypointChoice(given.keypoints, given.category)
+
+
+def _keypoints_of(given: argparse.Namespace, *, known: Sequence[Skeleton]) -> KeypointSet:
+    content = read_json(given.annotations)
+    check_layout(content, given.annotations)
+    return read_keypoint_set(content, given.annotations, _choice(given), known=known)
+
+
+def _describe_truth(annotations_path: Path, keypoints: KeypointSet) -> dict[str, Any]:
     """What the figures were measured on."""
     content = read_json(annotations_path)
     check_layout(content, annotations_path)
-    counted = [one for one in content["annotations"] if any(one.get("keypoints", ())[2::3]) and not one.get("iscrowd")]
+    annotations = filter(keypoints.includes, content["annotations"])
+    counted = [one for one in annotations if any((one.get("keypoints") or ())[2::3]) and not one.get("iscrowd")]
     return {
         "annotations": short_name(annotations_path),
         "images": len(content["images"]),
@@ -152,6 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--results", type=Path, metavar="JSON", help="score this COCO keypoint results file")
     add("--annotations", type=Path, required=True, metavar="JSON", help="the ground truth")
     add("--images", type=Path, metavar="DIR")
+    add_keypoint_options(parser)
     boxes = parser.add_mutually_exclusive_group()
     boxes.add_argument("--boxes", default="gt", choices=("gt", "detections"), help="gt: the annotated boxes (default)")
     boxes.add_argument("--detections", type=Path, metavar="JSON", help="use these boxes instead")
@@ -220,7 +257,15 @@ def _write_outputs(given: argparse.Namespace, summary: dict[str, Any], results: 
         stripped = [{key: result[key] for key in keys} for result in results]
         write_atomically(given.save_results, json.dumps(stripped).encode())
     if given.save_pictures:
-        saved = save_pictures(results, given.annotations, given.images, given.pictures_dir, limit=given.save_pictures)
+        known = (read_card(given.checkpoint).config.skeleton if given.checkpoint else COCO,)
+        saved = save_pictures(
+            results,
+            given.annotations,
+            given.images,
+            given.pictures_dir,
+            limit=given.save_pictures,
+            keypoints=_keypoints_of(given, known=known),
+        )
         print(f"{saved} pictures in {given.pictures_dir}")
     if given.write_card:
         card = read_card(given.checkpoint)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.skeleton import OKS_SIGMAS
-from training.coco import AnnotationError, check_layout, read_json
+from model.skeleton import COCO
+from training.coco import AnnotationError, annotations_of, check_layout, read_json
+from training.keypoint_sets import KeypointSet, read_keypoint_set
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NMS_THRESHOLD = 0.9  # OKS above which the weaker of two poses is a duplicate (HRNet, TransPose)
@@ -27,56 +28,76 @@ class ScorerMissing(RuntimeError):
     """pycocotools is not installed."""
 
 
-def score_results(results: list[dict[str, Any]], annotations_path: Path) -> dict[str, float]:
+def score_results(
+    results: list[dict[str, Any]], annotations_path: Path, keypoints: KeypointSet | None = None
+) -> dict[str, float]:
     """The ten COCO keypoint figures, each in 0..1; -1 where there is nothing to measure (an empty size bin).
 
     Args:
-        results: COCO keypoint results: image_id, category_id, keypoints (51 numbers), score.
+        results: COCO keypoint results: image_id, category_id, keypoints (3 K numbers: 51 for COCO), score.
         annotations_path: the ground truth.
+        keypoints: which keypoints these are; None: as the file says by itself.
 
     Raises AnnotationError for results that do not belong to the annotations, ScorerMissing without pycocotools.
     """
     try:
-        from pycocotools.coco import COCO
+        from pycocotools import coco
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise ScorerMissing(
             "scoring needs pycocotools, which is not installed; try: pip install pycocotools"
         ) from error
 
-    truth = COCO()
-    truth.dataset = _completed(read_json(annotations_path), annotations_path)
+    content = read_json(annotations_path)
+    check_layout(content, annotations_path)
+    if keypoints is None:
+        keypoints = read_keypoint_set(content, annotations_path)
+    truth = coco.COCO()
+    truth.dataset = _completed(content, annotations_path, keypoints)
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        _check_results(results, set(truth.getImgIds()), annotations_path)
+        _check_results(results, set(truth.getImgIds()), annotations_path, len(keypoints.skeleton))
         # A `bbox` in a result would replace the keypoints' own extent as its area, and so move the size bins.
         keys = ("image_id", "category_id", "keypoints", "score")
-        predicted = truth.loadRes([{key: result[key] for key in keys} for result in results]) if results else COCO()
+        predicted = (
+            truth.loadRes([{key: result[key] for key in keys} for result in results]) if results else coco.COCO()
+        )
         if not results:
             predicted.dataset = {**truth.dataset, "annotations": []}
             predicted.createIndex()
         evaluation = COCOeval(truth, predicted, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(keypoints.skeleton.oks_sigmas)
+        if keypoints.category_id is not None:
+            evaluation.params.catIds = [keypoints.category_id]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(METRIC_NAMES, evaluation.stats, strict=True)}
 
 
-def _completed(content: Any, annotations_path: Path) -> dict[str, Any]:
+def _completed(content: dict[str, Any], annotations_path: Path, keypoints: KeypointSet) -> dict[str, Any]:
     """Annotations with the fields that pycocotools needs; those with only one meaning may be missing in the file."""
-    check_layout(content, annotations_path)
     annotations = []
-    for annotation in content["annotations"]:
+    expected = 3 * len(keypoints.skeleton)
+    category_id = keypoints.result_category_id
+    for annotation in annotations_of(content, keypoints, annotations_path):
+        where = f"{annotations_path}: annotation {annotation.get('id')}"
         if "area" not in annotation:
-            raise AnnotationError(
-                f"{annotations_path}: annotation {annotation.get('id')} has no `area`, which OKS needs"
-            )
-        labelled = sum(v > 0 for v in annotation.get("keypoints", ())[2::3])
-        annotations.append({"iscrowd": 0, "category_id": 1, "num_keypoints": labelled, **annotation})
-    return {"categories": [{"id": 1, "name": "person"}], **content, "annotations": annotations}
+            raise AnnotationError(f"{where} has no `area`, which OKS needs")
+        numbers = annotation.get("keypoints") or [0] * expected
+        if len(numbers) != expected:
+            raise AnnotationError(f"{where}: keypoints has {len(numbers)} numbers; allowed: {expected}")
+        labelled = sum(v > 0 for v in numbers[2::3])
+        annotations.append(
+            {"iscrowd": 0, "category_id": category_id, "num_keypoints": labelled, **annotation, "keypoints": numbers}
+        )
+    categories = content.get("categories") or [{"id": category_id, "name": keypoints.category}]
+    return {**content, "categories": categories, "annotations": annotations}
 
 
-def _check_results(results: list[dict[str, Any]], image_ids: set[int], annotations_path: Path) -> None:
+def _check_results(
+    results: list[dict[str, Any]], image_ids: set[int], annotations_path: Path, num_keypoints: int
+) -> None:
     if not isinstance(results, list):
         raise AnnotationError(f"results are a {type(results).__name__}; allowed: a list of COCO keypoint results")
     for number, result in enumerate(results):
@@ -88,9 +109,9 @@ def _check_results(results: list[dict[str, Any]], image_ids: set[int], annotatio
         keypoints = result["keypoints"]
         if not isinstance(keypoints, list) or not all(isinstance(value, int | float) for value in keypoints):
             raise AnnotationError(f"result {number} has keypoints that are not a list of numbers")
-        if len(result["keypoints"]) != 3 * len(OKS_SIGMAS):
+        if len(result["keypoints"]) != 3 * num_keypoints:
             raise AnnotationError(
-                f"result {number} has {len(result['keypoints'])} keypoint numbers; allowed: {3 * len(OKS_SIGMAS)}"
+                f"result {number} has {len(result['keypoints'])} keypoint numbers; allowed: {3 * num_keypoints}"
             )
         if result["image_id"] not in image_ids:
             raise AnnotationError(f"result {number} is for image {result['image_id']}, not in {annotations_path}")
@@ -114,6 +135,8 @@ def oks(
     others: npt.NDArray[np.float64],
     area: float | npt.NDArray[np.float64],
     counted: npt.NDArray[np.bool_] | None = None,
+    *,
+    sigmas: Sequence[float] = COCO.oks_sigmas,
 ) -> npt.NDArray[np.float64]:
     """Object keypoint similarity of one pose with several others (COCO keypoint evaluation).
 
@@ -121,20 +144,26 @@ def oks(
         points: [K, 2]. others: [M, K, 2], same frame.
         area: the person's area in that frame's square pixels, one number or [M].
         counted: [K] bool, the joints that count; all by default.
+        sigmas: [K], of the skeleton.
 
     Returns:
         [M] in 0..1.
     """
     distance = ((others - points) ** 2).sum(axis=-1)  # [M, K]
-    similarity = joint_similarity(distance, np.atleast_1d(area)[:, None], OKS_SIGMAS)
+    similarity = joint_similarity(distance, np.atleast_1d(area)[:, None], sigmas)
     return np.asarray(similarity if counted is None else similarity[:, counted]).mean(axis=1)
 
 
-def suppress_duplicates(results: list[dict[str, Any]], threshold: float = NMS_THRESHOLD) -> list[dict[str, Any]]:
+def suppress_duplicates(
+    results: list[dict[str, Any]],
+    threshold: float = NMS_THRESHOLD,
+    *,
+    sigmas: Sequence[float] = COCO.oks_sigmas,
+) -> list[dict[str, Any]]:
     """OKS non-maximum suppression in each image: of two poses more alike than `threshold` the better stays.
 
     Each result needs an `area` (square pixels of its padded box) beside the usual fields. The order of the rest is
-    kept.
+    kept. `sigmas`: [K], of the skeleton.
     """
     by_image: dict[int, list[int]] = defaultdict(list)
     for index, result in enumerate(results):
@@ -147,6 +176,7 @@ def suppress_duplicates(results: list[dict[str, Any]], threshold: float = NMS_TH
         while remaining.size:
             best, remaining = remaining[0], remaining[1:]
             kept.add(indices[best])
-            alike = oks(points[best], points[remaining], (areas[best] + areas[remaining]) / 2) > threshold
+            between = (areas[best] + areas[remaining]) / 2
+            alike = oks(points[best], points[remaining], between, sigmas=sigmas) > threshold
             remaining = remaining[~alike]
     return [result for index, result in enumerate(results) if index in kept]

@@ -42,13 +42,14 @@ def predict(
     batch_size: int = 32,
     progress: bool = True,
     world: World | None = None,
+    category_id: int = 1,
 ) -> list[dict[str, Any]]:
     """COCO keypoint results, one for each person and in the same order.
 
     Of several processes each looks at its part of the persons, and all get all results: no person is seen twice.
 
     Beside the usual fields each has `box_xywh` and `area` (square image pixels of the padded
-    region, for OKS-NMS).
+    region, for OKS-NMS). `category_id` is that of the results.
     """
     if world is not None and world.size > 1:
         part = predict(
@@ -57,6 +58,7 @@ def predict(
             flip_test=flip_test,
             batch_size=batch_size,
             progress=progress and world.first,
+            category_id=category_id,
         )
         return [result for results in world.gather(part) for result in results]
     results = []
@@ -65,7 +67,9 @@ def predict(
         while batch := list(islice(crops, batch_size)):
             found = estimator.estimate([crop.pixels for _, crop in batch], flip_test=flip_test)
             for (person, crop), keypoints in zip(batch, found, strict=True):
-                results.append(_result(person, keypoints_to_image(keypoints, crop), estimator.config.input_hw))
+                results.append(
+                    _result(person, keypoints_to_image(keypoints, crop), estimator.config.input_hw, category_id)
+                )
             bar.update(len(batch))
     return results
 
@@ -79,11 +83,11 @@ def crop_each(persons: Iterable[AnyPerson], config: PoseConfig) -> Iterator[tupl
         yield person, crop_person(opened[1], person.box_xywh, config)
 
 
-def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int]) -> dict[str, Any]:
+def _result(person: BoxedPerson, keypoints: Keypoints, input_hw: tuple[int, int], category_id: int) -> dict[str, Any]:
     flat = np.column_stack((keypoints.points, keypoints.scores)).ravel()
     return {
         "image_id": person.image_id,
-        "category_id": 1,
+        "category_id": category_id,
         "keypoints": flat.tolist(),
         "score": pose_score(keypoints.scores, person.box_score),
         "box_xywh": person.box_xywh.tolist(),

@@ -33,6 +33,7 @@ from model.pick_runtime import pick_runtime
 from model.quantised import SUFFIX, quantised_path, sign
 from model.variants import PoseConfig
 from training.coco import AnnotationError, KeypointData, read_persons
+from training.keypoint_sets import FROM_FILE, KeypointChoice, add_keypoint_options
 from training.predict import crop_each
 from training.provenance import short_name
 
@@ -84,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, required=True, help="NAME.safetensors, with NAME.json beside it")
     add("--annotations", type=Path, required=True, metavar="JSON", help="persons that the network was trained on")
     add("--images", type=Path, required=True, metavar="DIR", help="their photographs")
+    add_keypoint_options(parser)
     add("--persons", type=int, default=300, metavar="N", help="how many of them are looked at (300)")
     add("--out", type=Path, metavar=f"FILE{SUFFIX}", help="by default beside the checkpoint, where it is looked for")
     return parser
@@ -99,7 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not out.name.endswith(SUFFIX):
         parser.error(f"--out is {out}; allowed: a name that ends in {SUFFIX}")
     try:
-        quantise_checkpoint(given.checkpoint, given.annotations, given.images, persons=given.persons, out=out)
+        choice = KeypointChoice(given.keypoints, given.category)
+        quantise_checkpoint(
+            given.checkpoint, given.annotations, given.images, persons=given.persons, out=out, choice=choice
+        )
     except (ValueError, OSError, ModuleNotFoundError) as error:
         hint = "; try: pip install '.[quantize]'" if isinstance(error, ModuleNotFoundError) else ""
         print(f"training.quantize: {error}{hint}", file=sys.stderr)
@@ -110,7 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def quantise_checkpoint(checkpoint: Path, annotations: Path, images: Path, *, persons: int, out: Path) -> None:
+def quantise_checkpoint(
+    checkpoint: Path,
+    annotations: Path,
+    images: Path,
+    *,
+    persons: int,
+    out: Path,
+    choice: KeypointChoice = FROM_FILE,
+) -> None:
     """Write the network of a checkpoint in int8; nothing if it answers otherwise than the network.
 
     Args:
@@ -118,11 +131,12 @@ def quantise_checkpoint(checkpoint: Path, annotations: Path, images: Path, *, pe
         annotations, images: COCO's layout.
         persons: how many are looked at.
         out: NAME.int8.xml; NAME.int8.bin will lie beside it.
+        choice: of the annotations' keypoints, see `training.keypoint_sets`.
 
     Raises ValueError or OSError for files that do not work, ModuleNotFoundError without the package `nncf`.
     """
     net, card = load_checkpoint(checkpoint)
-    data = read_persons(annotations, images)
+    data = read_persons(annotations, images, choice=choice, known=(net.config.skeleton,))
     if not data.persons:
         raise AnnotationError(f"{annotations} has no person with a labelled joint")
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it

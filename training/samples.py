@@ -17,6 +17,7 @@ from model.drawing import SHOWN_ABOVE, draw_poses
 from model.estimator import PoseEstimator
 from model.geometry import apply_affine
 from model.heatmap import decode_heatmaps
+from model.skeleton import Skeleton
 from model.variants import PoseConfig
 from training.coco import Person
 from training.predict import crop_each
@@ -52,12 +53,15 @@ class Samples:
             heatmaps = estimator.runtime.heatmaps(np.stack([crop.pixels for crop in self._crops])).float()
             found = [each.double().cpu().numpy() for each in decode_heatmaps(heatmaps)]
             heat = heatmaps.amax(dim=1).clamp(min=0).cpu().numpy()
+        skeleton = estimator.config.skeleton
         tiles: list[list[Pixels]] = [[], [], []]
         for number, (person, crop) in enumerate(zip(self.persons, self._crops, strict=True)):
             labelled = person.labelled.astype(np.float64)
             truth = np.column_stack((apply_affine(crop.image_to_crop, person.points_image), labelled))
-            tiles[0].append(_tile(crop.pixels, truth, 0.0))
-            tiles[1].append(_tile(crop.pixels, np.column_stack([each[number] for each in found]), SHOWN_ABOVE))
+            tiles[0].append(_tile(crop.pixels, truth, 0.0, skeleton))
+            tiles[1].append(
+                _tile(crop.pixels, np.column_stack([each[number] for each in found]), SHOWN_ABOVE, skeleton)
+            )
             tiles[2].append(_heated(crop.pixels, heat[number]))
         captions = [f"strongest {one.max():.2f}" for one in heat]
         return grid(tiles, ["annotated", "predicted", "heatmaps"], captions)
@@ -76,9 +80,9 @@ def choose(persons: Sequence[Person], count: int = SAMPLES) -> list[Person]:
     return [chosen[number] for number in numbers]
 
 
-def _tile(pixels: Pixels, pose: npt.NDArray[np.float64], shown_above: float) -> Pixels:
+def _tile(pixels: Pixels, pose: npt.NDArray[np.float64], shown_above: float, skeleton: Skeleton) -> Pixels:
     """A crop with a skeleton: drawn at twice the size and reduced, so that thin lines are smooth."""
-    large = draw_poses(pixels, [pose], shown_above=shown_above, min_side=2 * TILE)
+    large = draw_poses(pixels, [pose], skeleton, shown_above=shown_above, min_side=2 * TILE)
     return _resized(large, pixels.shape[:2])
 
 

@@ -18,7 +18,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 class TrainSettings:
     """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
 
-    `train_sets` and `val_set` are pairs of annotation file and image folder. `learning_rate` falls to
+    `train_sets` and `val_set` are pairs of annotation file and image folder; `keypoints` is a TOML that describes their
+    keypoints, `category` the name of theirs (see `training.keypoint_sets`). `learning_rate` falls to
     `learning_rate_end`; `warmup_epochs` may be a fraction. `steps`, where given, are taken instead of whole `epochs`,
     the last of which may then be a part. `clip_norm` 0 means no clipping. `batch_size` is the number of images that an
     optimiser step sees, over all processes; each process takes its share in `accumulate` pieces, one after the other.
@@ -32,6 +33,8 @@ class TrainSettings:
     run_dir: Path
     train_sets: tuple[tuple[Path, Path], ...]
     val_set: tuple[Path, Path]
+    keypoints: Path | None = None
+    category: str | None = None
     variant: str = "c3a1-4"
     position: Literal["relative", "absolute"] = "relative"
     input_hw: tuple[int, int] = (256, 192)

@@ -28,6 +28,7 @@ from typing import get_args
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
 from training.command import run_command
+from training.keypoint_sets import add_keypoint_options
 from training.loss import Loss
 from training.schedule import Schedule
 from training.settings import Precision, TrainSettings
@@ -58,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="annotations and images; may be repeated",
     )
     add("--val", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="chooses the best checkpoint")
+    add_keypoint_options(parser)
     add("--run-dir", type=Path, required=True, help="where states, checkpoints and logs go; resumed if it has a state")
     add("--variant", default=TrainSettings.variant, choices=VARIANTS)
     add("--position", default=TrainSettings.position, choices=get_args(Position))

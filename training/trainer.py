@@ -19,9 +19,11 @@ from model.btranspose import BTranspose
 from model.checkpoint import save_checkpoint
 from model.device import pick_device, pick_dtype
 from model.estimator import PoseEstimator
+from model.skeleton import Skeleton
 from model.variants import variant
-from training.coco import Person, read_persons
+from training.coco import Person, read_sets
 from training.dataset import EpochBatches, Example, PersonViews, read_image
+from training.keypoint_sets import KeypointChoice, check_resumed, told_of
 from training.loading import EpochLoader
 from training.oks import ScorerMissing, score_results
 from training.photograph_cache import GIB, PhotographCache
@@ -57,8 +59,9 @@ class Trainer:
         self.settings = settings
         self.world = world or World(device=pick_device(settings.device))
         self.dtype = pick_dtype(settings.precision, self.world.device)
-        self.train_data = [read_persons(*paths, name=str(paths[0])) for paths in settings.train_sets]
-        self.val_data = read_persons(*settings.val_set, name=str(settings.val_set[0]))
+        choice = KeypointChoice(settings.keypoints, settings.category)
+        self.train_data, self.val_data = read_sets(settings.train_sets, settings.val_set, choice)
+        self.skeleton = self.train_data[0].keypoints.skeleton
         self.persons = [person for data in self.train_data for person in data.persons]
         if not self.val_data.persons:
             raise ValueError(f"{self.val_data.annotations_path} has no persons; allowed: at least one, to validate on")
@@ -68,7 +71,7 @@ class Trainer:
         self.initialised_from: dict[str, Any] | None = None
         self.learner = PoseLearner(self._new_net(), settings, self.world, self.dtype, plan=self.plan)
         self.loader = EpochLoader(
-            person_views(settings, self.persons),
+            person_views(settings, self.persons, self.skeleton),
             self._batches,
             epochs=self.plan.epochs,
             workers=settings.workers,
@@ -89,6 +92,7 @@ class Trainer:
             input_hw=settings.input_hw,
             heatmap_sigma=settings.heatmap_sigma,
             dropout=settings.dropout,
+            skeleton=self.skeleton,
         )
         torch.manual_seed(settings.seed)
         net = BTranspose(config)
@@ -192,9 +196,12 @@ class Trainer:
         metrics: dict[str, float] = {}
         if self.can_score:
             persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in self.val_data.persons]
-            results = predict(estimator, persons, flip_test=False, world=self.world)
+            keypoints = self.val_data.keypoints
+            results = predict(
+                estimator, persons, flip_test=False, category_id=keypoints.result_category_id, world=self.world
+            )
             if self.world.first:
-                metrics = score_results(results, self.val_data.annotations_path)
+                metrics = score_results(results, self.val_data.annotations_path, keypoints)
             metrics = self.world.share(metrics)
         improved = not metrics or metrics["AP"] > self.best_ap
         if improved:
@@ -224,6 +231,7 @@ class Trainer:
             "best_ap": self.best_ap,
             "initialised_from": self.initialised_from,
             "settings": self.settings.to_json(),
+            "skeleton": self.skeleton.to_json(),
         }
         average = learner.average.net if learner.average else None
         self.folder.save(partial(save_run, net=learner.net, optimizer=learner.optimizer, facts=facts, average=average))
@@ -232,6 +240,7 @@ class Trainer:
         learner = self.learner
         average = learner.average.net if learner.average else None
         facts = load_run(self.folder.last_path, learner.net, learner.optimizer, average)
+        check_resumed(facts.get("skeleton"), self.skeleton, self.settings.run_dir)
         learner.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
         self.initialised_from = facts.get("initialised_from")
         before = facts.get("settings", {})
@@ -258,11 +267,13 @@ class Trainer:
             f"{len(self.persons)} persons, {self.plan.describe(settings.batch_size)}"
             + (f"; resumed at step {step}" if step else "")
         )
+        for line in told_of(self.train_data[0].keypoints):
+            self.folder.say(line)
 
     def _can_score(self) -> bool:
         """Whether AP can be measured here; said at once, not after an epoch. Raises AnnotationError for bad data."""
         try:
-            score_results([], self.val_data.annotations_path)
+            score_results([], self.val_data.annotations_path, self.val_data.keypoints)
         except ScorerMissing as error:
             if self.world.first:
                 tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
@@ -270,9 +281,11 @@ class Trainer:
         return True
 
 
-def person_views(settings: TrainSettings, persons: Sequence[Person]) -> PersonViews:
+def person_views(settings: TrainSettings, persons: Sequence[Person], skeleton: Skeleton) -> PersonViews:
     """The views that a run of these settings sees."""
     read = read_image
     if settings.photograph_cache is not None:
         read = PhotographCache(settings.photograph_cache, round(settings.cache_gib * GIB), read_image).read
-    return PersonViews(persons, settings.input_hw, settings.augmentation, seed=settings.seed, read=read)
+    return PersonViews(
+        persons, settings.input_hw, settings.augmentation, seed=settings.seed, skeleton=skeleton, read=read
+    )

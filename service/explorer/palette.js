@@ -24,7 +24,13 @@ const INFERNO = Uint8Array.from(
   (character) => character.charCodeAt(0),
 );
 
-/** left, right or middle: the person's own side that a joint is on. */
+/** left, right or middle: the person's own side that a joint is on, as `model/sides.py` reads names. */
 function sideOf(jointName) {
-  return jointName.startsWith("left") ? "left" : jointName.startsWith("right") ? "right" : "middle";
+  const words = (jointName.match(/[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+/g) ?? []).map((word) => word.toLowerCase());
+  const sides = { left: "left", right: "right", l: "left", r: "right" };
+  const marks = words.filter((word, at) => word.length > 1 ? word === "left" || word === "right"
+    : word in sides && (at === 0 || at === words.length - 1));
+  if (marks.length === 1 && words.length > 1) return sides[marks[0]];
+  const glued = marks.length === 0 && words.length > 0 ? /^(left|right)./.exec(words[0]) : null;
+  return glued ? glued[1] : "middle";
 }

@@ -183,3 +183,51 @@ class GetDependencyResponse(_message.Message):
     region: Box
     image: ImageSize
     def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., attention: _Optional[_Iterable[float]] = ..., query_row: _Optional[int] = ..., query_column: _Optional[int] = ..., layer: _Optional[int] = ..., png: _Optional[bytes] = ..., level: _Optional[_Union[DependencyLevel, str]] = ..., head: _Optional[int] = ..., mode: _Optional[_Union[DependencyMode, str]] = ..., keypoint: _Optional[str] = ..., point: _Optional[_Union[Keypoint, _Mapping]] = ..., region: _Optional[_Union[Box, _Mapping]] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ...) -> None: ...
+
+class GetModelRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetModelResponse(_message.Message):
+    __slots__ = ("variant", "label", "parameters", "input", "checkpoint_sha256", "runtime", "device", "precision", "keypoints", "skeleton", "attention")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_SHA256_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    KEYPOINTS_FIELD_NUMBER: _ClassVar[int]
+    SKELETON_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    label: str
+    parameters: int
+    input: ImageSize
+    checkpoint_sha256: str
+    runtime: str
+    device: str
+    precision: str
+    keypoints: _containers.RepeatedScalarFieldContainer[str]
+    skeleton: _containers.RepeatedCompositeFieldContainer[Limb]
+    attention: _containers.RepeatedCompositeFieldContainer[LevelAttention]
+    def __init__(self, variant: _Optional[str] = ..., label: _Optional[str] = ..., parameters: _Optional[int] = ..., input: _Optional[_Union[ImageSize, _Mapping]] = ..., checkpoint_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., keypoints: _Optional[_Iterable[str]] = ..., skeleton: _Optional[_Iterable[_Union[Limb, _Mapping]]] = ..., attention: _Optional[_Iterable[_Union[LevelAttention, _Mapping]]] = ...) -> None: ...
+
+class Limb(_message.Message):
+    __slots__ = ("first", "second")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    first: int
+    second: int
+    def __init__(self, first: _Optional[int] = ..., second: _Optional[int] = ...) -> None: ...
+
+class LevelAttention(_message.Message):
+    __slots__ = ("level", "layers", "heads")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    HEADS_FIELD_NUMBER: _ClassVar[int]
+    level: DependencyLevel
+    layers: int
+    heads: int
+    def __init__(self, level: _Optional[_Union[DependencyLevel, str]] = ..., layers: _Optional[int] = ..., heads: _Optional[int] = ...) -> None: ...

@@ -50,6 +50,11 @@ class PoseServiceStub:
                 request_serializer=service_dot_pb_dot_pose__pb2.StreamPosesRequest.SerializeToString,
                 response_deserializer=service_dot_pb_dot_pose__pb2.StreamPosesResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/btranspose.v1.PoseService/GetModel',
+                request_serializer=service_dot_pb_dot_pose__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=service_dot_pb_dot_pose__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class PoseServiceServicer:
@@ -82,6 +87,13 @@ class PoseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """What is being served: the network, and the names of its keypoints. Needs no API key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PoseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -99,6 +111,11 @@ def add_PoseServiceServicer_to_server(servicer, server):
                     servicer.StreamPoses,
                     request_deserializer=service_dot_pb_dot_pose__pb2.StreamPosesRequest.FromString,
                     response_serializer=service_dot_pb_dot_pose__pb2.StreamPosesResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=service_dot_pb_dot_pose__pb2.GetModelRequest.FromString,
+                    response_serializer=service_dot_pb_dot_pose__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -183,6 +200,33 @@ class PoseService:
             '/btranspose.v1.PoseService/StreamPoses',
             service_dot_pb_dot_pose__pb2.StreamPosesRequest.SerializeToString,
             service_dot_pb_dot_pose__pb2.StreamPosesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/btranspose.v1.PoseService/GetModel',
+            service_dot_pb_dot_pose__pb2.GetModelRequest.SerializeToString,
+            service_dot_pb_dot_pose__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,310 @@
+"""Which keypoints annotations have: what the category in a COCO file says, and what a small TOML adds to it.
+
+Both have the same fields: `keypoints` (names in their order), `skeleton` (pairs that a drawing joins), and, beyond
+COCO's own format, `flip_pairs`, `sigmas`, `upper_body` and `lower_body`. A keypoint is meant by its name, or by its
+number from 1 as COCO's `skeleton` counts. What is not given is taken from a known set of the same names (COCO's, that
+of a checkpoint, that of the first file of a run), or else derived: flip pairs from left and right in the names, widths
+from COCO's joints of the same name or `DEFAULT_SIGMA`, and no body halves. Whatever was derived can be said (`notes`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from model.sides import flip_order_of, side_of
+from model.skeleton import COCO, Skeleton
+
+FIELDS = ("keypoints", "skeleton", "flip_pairs", "sigmas", "upper_body", "lower_body")
+CATEGORY = "category"  # of a TOML: the name of the category that it describes
+DEFAULT_SIGMA = 0.067  # the mean of COCO's 17
+PERSON = "person"
+DECIDING = ("names", "flip_order", "oks_sigmas")  # fields that files of one run, or of one measurement, must share
+
+
+class AnnotationError(ValueError):
+    """An annotation or results file cannot be used. The message names the file, the record and what is wrong."""
+
+
+@dataclass(frozen=True)
+class KeypointChoice:
+    """What the command line says about the keypoints: a TOML that describes them, the name of the category."""
+
+    toml: Path | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True)
+class KeypointSet:
+    """The keypoints of one annotation file.
+
+    category_id, category: whose annotations count; None: all, for the file does not tell categories of keypoints apart.
+    notes: lines that say what was derived or assumed.
+    """
+
+    skeleton: Skeleton
+    category_id: int | None = None
+    category: str = PERSON
+    notes: tuple[str, ...] = ()
+
+    @property
+    def result_category_id(self) -> int:
+        """The category of results for this file."""
+        return 1 if self.category_id is None else self.category_id
+
+    def includes(self, annotation: Mapping[str, Any]) -> bool:
+        """Whether an annotation is of this category; one that names none is."""
+        return self.category_id is None or annotation.get("category_id", self.category_id) == self.category_id
+
+
+FROM_FILE = KeypointChoice()
+
+
+def read_keypoint_set(
+    content: Mapping[str, Any],
+    annotations_path: Path,
+    choice: KeypointChoice = FROM_FILE,
+    *,
+    known: Sequence[Skeleton] = (COCO,),
+) -> KeypointSet:
+    """The keypoints of an annotation file.
+
+    Args:
+        content: of the file, an object.
+        annotations_path: for messages.
+        choice: of the command line.
+        known: sets that complete one of the same names; the first is that of a file that names no keypoints at all.
+
+    Raises AnnotationError if there is more than one set to choose from, or a field that cannot be.
+    """
+    told = {} if choice.toml is None else read_toml(choice.toml)
+    category = _pick(content, annotations_path, choice.category or told.get(CATEGORY), is_described="keypoints" in told)
+    described = {name: category[name] for name in FIELDS if category.get(name) is not None}
+    if not described.get("keypoints"):
+        described.pop("keypoints", None)  # some tools write an empty list
+    if {"keypoints"} <= described.keys() & told.keys() and described["keypoints"] != told["keypoints"]:
+        raise AnnotationError(
+            f"{choice.toml} has the keypoints {told['keypoints']}, and category {category.get('name')!r} of "
+            f"{annotations_path} has {described['keypoints']}; allowed: the same, or only one of both"
+        )
+    described |= {name: value for name, value in told.items() if name in FIELDS}
+    source = f"{annotations_path}: category {category.get('name')!r}" if choice.toml is None else str(choice.toml)
+    try:
+        skeleton, notes = _complete(described, known)
+    except (TypeError, ValueError) as error:
+        raise AnnotationError(f"{source}: {error}") from error
+    if "keypoints" not in described and (skeleton.names != COCO.names or category.get("name", PERSON) != PERSON):
+        notes.insert(0, f"the file names no keypoints: {describe(skeleton)} are assumed")
+    category_id = category.get("id")
+    if category and (not isinstance(category_id, int) or isinstance(category_id, bool)):
+        raise AnnotationError(f"{annotations_path}: category {category.get('name')!r} has the id {category_id!r}")
+    return KeypointSet(skeleton, category_id, str(category.get("name", PERSON)), tuple(notes))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The fields of a TOML that describes keypoints. Raises AnnotationError."""
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnnotationError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # also of text that is not UTF-8
+        raise AnnotationError(f"{path} is not TOML: {error}") from error
+    if unknown := sorted(told.keys() - {*FIELDS, CATEGORY}):
+        raise AnnotationError(f"{path} has the fields {', '.join(unknown)}; allowed: {', '.join((*FIELDS, CATEGORY))}")
+    if not isinstance(told.get(CATEGORY, ""), str):
+        raise AnnotationError(f"{path}: category is {told[CATEGORY]!r}; allowed: its name")
+    return told
+
+
+def add_keypoint_options(parser: argparse.ArgumentParser) -> None:
+    """`--keypoints` and `--category`; `KeypointChoice(given.keypoints, given.category)` is what they say."""
+    parser.add_argument(
+        "--keypoints", type=Path, metavar="TOML", help="describes the keypoints, or what the annotations leave open"
+    )
+    parser.add_argument(
+        "--category", metavar="NAME", help="of the annotations; needed where several categories have keypoints"
+    )
+
+
+def check_agreement(skeleton: Skeleton, source: str, other: Skeleton, other_source: str) -> None:
+    """Raises AnnotationError unless two sets have the same keypoints, pairs and widths: limbs are for drawing alone."""
+    for field in fields(Skeleton):
+        mine, its = getattr(skeleton, field.name), getattr(other, field.name)
+        if field.name in DECIDING and mine != its:
+            raise AnnotationError(
+                f"{other_source} has other keypoints than {source}: {field.name} is {_shown(its)}; allowed: "
+                f"{_shown(mine)}. If both mean the same, describe them in one TOML and give it by --keypoints"
+            )
+
+
+def check_resumed(stored: Any, skeleton: Skeleton, run_dir: Path) -> None:
+    """Raises ValueError unless a run goes on with the keypoints that it began with.
+
+    `stored` is None in the state of a run from before there were others than COCO's.
+    """
+    before = COCO if stored is None else Skeleton.from_json(stored)
+    if before.names != skeleton.names or before.flip_order != skeleton.flip_order:
+        raise ValueError(
+            f"{run_dir} was started with {describe(before)}; now there are {describe(skeleton)}; allowed: the same "
+            "ones, or another --run-dir"
+        )
+
+
+def told_of(keypoints: KeypointSet) -> list[str]:
+    """Lines for a command to print: which keypoints these are, and what was derived; none where they are COCO's."""
+    if keypoints.skeleton == COCO and not keypoints.notes:
+        return []
+    return [f"{keypoints.category}: {describe(keypoints.skeleton)}", *keypoints.notes]
+
+
+def describe(skeleton: Skeleton) -> str:
+    """One line that says which keypoints these are."""
+    of_coco = "COCO's " if skeleton.names == COCO.names else ""
+    shown = ", ".join(skeleton.names[:20]) + (", ..." if len(skeleton) > 20 else "")
+    return f"{of_coco}{len(skeleton)} keypoints: {shown}"
+
+
+def _pick(content: Mapping[str, Any], path: Path, name: str | None, *, is_described: bool) -> dict[str, Any]:
+    """The category that is meant; empty if the file does not tell categories of keypoints apart."""
+    categories = content.get("categories") or []
+    if not isinstance(categories, list) or not all(isinstance(one, dict) for one in categories):
+        raise AnnotationError(f"{path} has `categories` that are not a list of objects")
+    candidates = [one for one in categories if one.get("keypoints")]
+    if name is not None:
+        found = [one for one in categories if one.get("name") == name]
+        if not found and (categories or name != PERSON):
+            names = ", ".join(repr(one.get("name")) for one in categories) or "none: it has no categories"
+            raise AnnotationError(f"category is {name!r}; allowed in {path}: {names}")
+        candidates = found
+    elif not candidates and is_described:
+        candidates = categories if len(categories) == 1 else [one for one in categories if one.get("name") == PERSON]
+        if categories and not candidates:
+            candidates = categories
+    if len(candidates) > 1:
+        names = ", ".join(repr(one.get("name")) for one in candidates)
+        raise AnnotationError(f"{path} has keypoints of several categories: {names}; choose one by --category NAME")
+    return candidates[0] if candidates else {}
+
+
+def _complete(described: Mapping[str, Any], known: Sequence[Skeleton]) -> tuple[Skeleton, list[str]]:
+    """A whole set of what is described, and what was derived for it. Raises ValueError, TypeError."""
+    names = _names(described.get("keypoints", known[0].names))
+    base = next((one for one in known if one.names == names), None)
+    notes = []
+    index = _Indices(names)
+    limbs = described.get("skeleton")
+    flip_pairs, sigmas = described.get("flip_pairs"), described.get("sigmas")
+    if flip_pairs is not None:
+        flip_order = _flip_order(index.pairs("flip_pairs", flip_pairs), len(names))
+    elif base is not None:
+        flip_order = base.flip_order
+    else:
+        flip_order = flip_order_of(names)
+        notes.append(_flip_note(names, flip_order))
+    if base is not None and sigmas is None:
+        oks_sigmas = base.oks_sigmas
+    else:
+        oks_sigmas, assumed = _sigmas(names, sigmas, base or COCO)
+        notes += [_sigma_note(assumed)] if assumed else []
+    halves = {}
+    for half in ("upper_body", "lower_body"):
+        given = described.get(half)
+        derived = getattr(base, half) if base is not None else _half(names, getattr(COCO, half))
+        halves[half] = derived if given is None else index.of(half, given)
+    if not (halves["upper_body"] or halves["lower_body"]):
+        notes.append("upper_body and lower_body are not given: no views of half a body")
+    skeleton = Skeleton(
+        names=names,
+        flip_order=flip_order,
+        limbs=index.pairs("skeleton", limbs) if limbs else (base.limbs if base is not None else ()),
+        oks_sigmas=oks_sigmas,
+        **halves,
+    )
+    return skeleton, notes
+
+
+class _Indices:
+    """Keypoints by name, or by number from 1, as indices from 0."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def of(self, field: str, words: Any) -> tuple[int, ...]:
+        if not isinstance(words, list):
+            raise TypeError(f"{field} is {words!r}; allowed: a list of names, or of numbers from 1")
+        return tuple(self._index(field, word) for word in words)
+
+    def pairs(self, field: str, pairs: Any) -> tuple[tuple[int, int], ...]:
+        if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+            raise TypeError(f"{field} is {_shown(pairs)}; allowed: a list of pairs of names, or of numbers from 1")
+        return tuple((self._index(field, first), self._index(field, second)) for first, second in pairs)
+
+    def _index(self, field: str, word: Any) -> int:
+        if isinstance(word, str) and word in self._names:
+            return self._names.index(word)
+        if isinstance(word, int) and not isinstance(word, bool) and 1 <= word <= len(self._names):
+            return word - 1
+        allowed = f"{', '.join(self._names)}, or their numbers 1 to {len(self._names)}"
+        raise ValueError(f"{field} has {word!r}; allowed: {allowed}")
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(name, str) for name in given):
+        raise TypeError(f"keypoints is {given!r}; allowed: a list of names")
+    return tuple(given)
+
+
+def _flip_order(pairs: Sequence[tuple[int, int]], count: int) -> tuple[int, ...]:
+    order = list(range(count))
+    for first, second in pairs:
+        if first == second or order[first] != first or order[second] != second:
+            raise ValueError(f"flip_pairs has keypoint {first + 1} or {second + 1} twice; allowed: each in one pair")
+        order[first], order[second] = second, first
+    return tuple(order)
+
+
+def _sigmas(names: tuple[str, ...], given: Any, base: Skeleton) -> tuple[tuple[float, ...], dict[str, float]]:
+    """A width for each keypoint, and those of them that were not given."""
+    if isinstance(given, list):
+        if len(given) != len(names):
+            raise ValueError(f"sigmas has {len(given)} numbers; allowed: {len(names)}, one for each keypoint")
+        return tuple(given), {}
+    told: Any = {} if given is None else given
+    wrong = sorted(told.keys() - set(names)) if isinstance(told, Mapping) else told
+    if wrong or not isinstance(told, Mapping):
+        raise ValueError(f"sigmas has {wrong!r}; allowed: a list of {len(names)} numbers, or numbers by name")
+    usual = dict(zip(base.names, base.oks_sigmas, strict=True))
+    assumed = {name: usual.get(name, DEFAULT_SIGMA) for name in names if name not in told}
+    return tuple(told[name] if name in told else assumed[name] for name in names), assumed
+
+
+def _half(names: tuple[str, ...], half_of_coco: tuple[int, ...]) -> tuple[int, ...]:
+    """The half of a set of COCO's joints, some of them or in another order; of any other set none."""
+    if not set(names) <= set(COCO.names):
+        return ()
+    wanted = {COCO.names[joint] for joint in half_of_coco}
+    return tuple(joint for joint, name in enumerate(names) if name in wanted)
+
+
+def _flip_note(names: tuple[str, ...], flip_order: tuple[int, ...]) -> str:
+    pairs = [f"{names[a]}/{names[b]}" for a, b in enumerate(flip_order) if a < b]
+    lonely = [name for joint, name in enumerate(names) if flip_order[joint] == joint and side_of(name) != "middle"]
+    note = f"flip_pairs from the names: {', '.join(pairs) or 'none'}"
+    return note + (f"; without a counterpart: {', '.join(lonely)}" if lonely else "")
+
+
+def _sigma_note(assumed: Mapping[str, float]) -> str:
+    by_default = [name for name, sigma in assumed.items() if name not in COCO.names or sigma == DEFAULT_SIGMA]
+    as_coco = [name for name in assumed if name not in by_default]
+    parts = [f"as COCO's for {', '.join(as_coco)}"] if as_coco else []
+    parts += [f"{DEFAULT_SIGMA} for {', '.join(by_default)}"] if by_default else []
+    return f"sigmas that are not given: {'; '.join(parts)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else text[:297] + "..."
