@@ -41,8 +41,8 @@ def test_a_click_on_a_joint_shows_both_maps(explorer, site):
     maps_shown(explorer, "left wrist")
     assert joint(explorer, "left wrist").is_checked()
     assert sorted((one.level, one.keypoint, one.layer, one.head, one.mode) for one in site.maps) == [
-        ("encoder", LEFT_WRIST, 3, None, "dependency"),
-        ("mhsa", LEFT_WRIST, 2, None, "dependency"),
+        ("encoder", "left_wrist", 3, None, "dependency"),
+        ("mhsa", "left_wrist", 2, None, "dependency"),
     ]
     assert all(one.image == PHOTOGRAPH and one.box_xywh is None and not one.as_picture for one in site.maps)
 
@@ -188,4 +188,4 @@ def test_the_keyboard_alone_leads_to_a_map(explorer, site):
     tab_to("[data-level=mhsa] .layer")
     explorer.keyboard.press("ArrowLeft")
     explorer.wait_for_function("() => !document.querySelector('[aria-busy=true]')")
-    assert (site.maps[-1].level, site.maps[-1].layer, site.maps[-1].keypoint) == ("mhsa", 1, 1)
+    assert (site.maps[-1].level, site.maps[-1].layer, site.maps[-1].keypoint) == ("mhsa", 1, "left_eye")
