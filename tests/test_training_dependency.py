@@ -15,10 +15,12 @@ from model.checkpoint import CheckpointCard, load_checkpoint, save_checkpoint, w
 from model.dependency_picture import draw_dependency, skeleton_picture, view_of
 from model.estimator import PoseEstimator, crop_person
 from model.figure import Panel, draw_figure
+from model.skeleton import COCO
 from training.coco import KeypointData, Person
 from training.dataset import read_image
 from training.dependency import display_names, main
 from training.dependency_comparison import annotated_persons
+from training.keypoint_sets import KeypointSet
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def person(image_id, number, joints, size):
 
 def test_the_best_labelled_person_of_each_photograph_is_shown():
     persons = (person(1, 1, 3, 90), person(1, 2, 9, 10), person(2, 3, 9, 20), person(3, 4, 17, 5), person(3, 5, 2, 99))
-    data = KeypointData("drawn", Path("a.json"), Path(), num_images=3, persons=persons)
+    data = KeypointData("drawn", Path("a.json"), Path(), num_images=3, persons=persons, keypoints=KeypointSet(COCO))
 
     def shown(**options):
         chosen = annotated_persons(data, **({"images": 9, "image_ids": None} | options))
@@ -202,7 +204,6 @@ def test_names_that_tell_checkpoints_apart():
         (["--annotations", "a.json", "--limit", "-1"], "--limit is -1; allowed: at least 0"),
         (["--out", "f.png", "--boxes", "1,2,3"], "box is '1,2,3'; allowed: X,Y,W,H"),
         (["--out", "f.png", "--boxes", "1,2,3,inf"], "box is '1,2,3,inf'; allowed: X,Y,W,H"),
-        (["--out", "f.png", "--keypoints", "left_hand"], "left_hand"),
         (["--out", "f.png", "--colormap", "jet"], "jet"),
     ],
 )
@@ -229,7 +230,12 @@ def test_files_that_do_not_work_are_one_clear_line(drawn, tmp_path, capsys):
     for options, complaint in (
         (["--checkpoints", tmp_path / "none.safetensors", "--images", photograph, *out], "none.safetensors"),
         (["--checkpoints", checkpoint, broken, "--images", photograph, *out], "broken.safetensors is damaged"),
-        (["--checkpoints", few, "--images", photograph, *out], "few.safetensors has 3 keypoints; allowed: 17"),
+        (["--checkpoints", checkpoint, few, "--images", photograph, *out], "few.safetensors has 3 keypoints: point_0"),
+        (["--checkpoints", few, "--images", images, "--annotations", annotations], "has other keypoints than"),
+        (
+            [*known, "--images", photograph, *out, "--keypoints", "left_hand"],
+            "--keypoints is left_hand; allowed: nose,",
+        ),
         ([*known, "--images", tmp_path / "none", "--annotations", annotations], "image folder"),
         ([*known, "--images", images, "--annotations", tmp_path / "none.json"], "cannot read"),
         ([*known, "--images", images, "--annotations", nobody], "nobody.json has no person"),

@@ -11,6 +11,7 @@ import torch
 from drawings import draw_coco, lively_network, tiny_config
 from model.estimator import PoseEstimator, crop_person
 from model.geometry import box_to_affine
+from model.skeleton import COCO
 from training.coco import read_persons
 from training.dataset import read_image
 from training.dependency_measures import Tally, box_shares, measure, peak_distances, tokens_inside
@@ -79,7 +80,7 @@ def test_the_peak_is_the_centre_of_the_heaviest_token():
 
 
 def test_a_tally_counts_every_joint_once():
-    tally = Tally(layers=1, heads=1)
+    tally = Tally(layers=1, heads=1, skeleton=COCO)
     of_heads = np.array([[[[0.1, 1, 2, 3], [0.3, 2, 2, 3], [0.8, 9, 2, 3]]]])
     tally.add(np.concatenate((of_heads, of_heads + 1), axis=1), np.array([0, 4, 16]))
     tally.add(np.full((1, 2, 1, 4), 5.0), np.array([4]))
