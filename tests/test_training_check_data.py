@@ -272,3 +272,78 @@ def test_another_keypoint_set_is_checked_by_its_own_names(tmp_path, capsys):
     assert "'cat', 1 persons to train on" in said
     assert "flip_pairs from the names: l_ear/r_ear" in said
     assert "too few persons to say anything" in said
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value"),
+    [
+        *(("annotations", "image_id", value) for value in ([1], {})),
+        *(("annotations", "keypoints", value) for value in (3.5, True, {"a": 1})),
+        *(("annotations", "area", value) for value in ("x", [1, 2])),
+        *(("annotations", "iscrowd", value) for value in (None, 2)),
+        *(("annotations", "id", value) for value in ("x", [])),
+        *(("annotations", "category_id", value) for value in (None, 9)),
+        *(("images", "file_name", value) for value in (None, 7)),
+        ("images", "id", {}),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_an_error_and_does_not_end_the_check(drawn, tmp_path, where, field, value):
+    spoilt(drawn, lambda content: content[where][0].update({field: value}))
+    pictures = ["--pictures", "12", "--pictures-dir", str(tmp_path / "looks")]
+    assert main(["--annotations", str(drawn[0]), "--images", str(drawn[1]), *pictures]) == 1
+    assert len(list((tmp_path / "looks").iterdir())) >= 11
+
+
+def test_other_categories_are_noted(drawn):
+    def add_ball(content):
+        content["categories"].append({"id": 2, "name": "ball"})
+        content["annotations"].append({"id": 99, "image_id": 100, "category_id": 2, "bbox": [1, 1, 5, 5]})
+
+    assert found(spoilt(drawn, add_ball), "error") == {}
+    assert found(drawn, "note")["annotations of other categories, which are not used"]["count"] == 1
+
+
+def exchange_part(content, share, lefts):
+    """Left and right of the pairs with these left joints, in this share of the annotations."""
+    pairs = [(COCO.names[left], COCO.names[right]) for left, right in COCO.flip_pairs if COCO.names[left] in lefts]
+    for number, annotation in enumerate(content["annotations"]):
+        if number % 20 < 20 * share:
+            keypoints = np.reshape(annotation["keypoints"], (-1, 3))
+            annotation["keypoints"] = exchange(keypoints, *pairs).ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "share", "what"),
+    [
+        (COCO.names, 0.4, "left and right may be exchanged in part of the set"),
+        (COCO.names, 0.05, None),
+        (("left_hip",), 0.4, "pairs whose left and right may be exchanged in part of the set"),
+        (("left_hip",), 0.05, None),
+    ],
+)
+def test_an_exchange_in_part_of_the_set_is_a_warning(tmp_path, names, share, what):
+    drawn = draw_coco(tmp_path / "coco", persons=100)
+    warned = found(spoilt(drawn, lambda content: exchange_part(content, share, names)))
+    assert warned.keys() - {"persons of whom one pair points against all others"} == ({what} if what else set())
+
+
+def test_the_files_of_images_can_be_left_alone(drawn):
+    spoilt(drawn, drop_file)
+    assert main(["--annotations", str(drawn[0]), "--images", str(drawn[1]), "--no-images"]) == 0
+
+
+def test_the_pictures_have_boxes_with_the_id_of_their_annotation(drawn, tmp_path):
+    """Of one annotation the box is moved: the pictures differ along both its places, and nowhere far from them."""
+    looks = []
+    for number, shift in enumerate((0, 20)):
+        spoilt(drawn, lambda content, shift=shift: content["annotations"][0].update(bbox=[15 + shift, 12, 50, 80]))
+        options = ["--no-images", "--pictures", "12", "--pictures-dir", str(tmp_path / str(number))]
+        main(["--annotations", str(drawn[0]), "--images", str(drawn[1]), *options])
+        looks.append(cv2.imread(str(tmp_path / str(number) / "100.png")).astype(int))
+    scale = looks[0].shape[1] / 160
+    differs = np.abs(looks[0] - looks[1]).max(axis=2) > 0
+    middle = round(70 * scale)  # of a row that no text and no other part of a box is in
+    columns = np.flatnonzero(differs[middle]) / scale
+    edges = np.array([15, 35, 65, 85])
+    assert np.abs(columns[:, None] - edges).min(axis=1).max() < 2
+    assert np.abs(columns[:, None] - edges).min(axis=0).max() < 2

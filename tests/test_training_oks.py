@@ -214,3 +214,13 @@ def test_an_annotation_without_area_is_named(annotations_path, tmp_path):
     broken.write_text(json.dumps(content))
     with pytest.raises(AnnotationError, match=f"annotation {content['annotations'][1]['id']} has no `area`"):
         score_results([], broken)
+
+
+@pytest.mark.parametrize(("name", "value"), [("area", None), ("area", "x"), ("iscrowd", None), ("id", "x")])
+def test_what_cannot_be_computed_with_is_refused_before_anything_is_scored(annotations_path, tmp_path, name, value):
+    content = json.loads(annotations_path.read_text())
+    content["annotations"][0][name] = value
+    broken = tmp_path / "broken.json"
+    broken.write_text(json.dumps(content))
+    with pytest.raises(AnnotationError, match=f"{name} is {value!r}; allowed: "):
+        score_results([], broken)

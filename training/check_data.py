@@ -18,16 +18,21 @@ from typing import Any
 import numpy as np
 
 from model.checkpoint import write_atomically
-from model.crop import Pixels
-from model.drawing import draw_poses
 from training.coco import AnnotationError, Person, annotations_of, check_layout, read_json, read_person
-from training.data_findings import ELSEWHERE, Checked, Findings, check_annotations, check_ids, check_images
-from training.dataset import read_image
+from training.data_findings import (
+    ELSEWHERE,
+    Checked,
+    Findings,
+    check_annotations,
+    check_categories,
+    check_ids,
+    images_by_id,
+)
+from training.data_pictures import draw_sample
+from training.image_findings import check_images
 from training.keypoint_sets import KeypointChoice, KeypointSet, add_keypoint_options, describe, read_keypoint_set
-from training.png import encode_png
 from training.side_findings import FEW, Sides, measure_sides, swapped_persons
 
-PICTURES_SIDE = 640  # pixels of a picture's shorter side, at least
 PADDING = 1.25  # of a box, as crops have it
 CROP_HEIGHT = 256  # rows of the paper's input, for what a box's height means
 
@@ -42,8 +47,9 @@ def check(annotations_path: Path, images_dir: Path | None, choice: KeypointChoic
     keypoints = read_keypoint_set(content, annotations_path, choice)
     findings = Findings()
     check_ids(content, findings)
-    images = {image.get("id"): image for image in content["images"] if _is_hashable(image.get("id"))}
+    images = images_by_id(content)
     annotations = annotations_of(content, keypoints, annotations_path)
+    check_categories(content, keypoints, findings)
     checked = check_annotations(annotations, images, keypoints, findings)
     if images_dir is not None:
         if not images_dir.is_dir():
@@ -73,10 +79,6 @@ def check(annotations_path: Path, images_dir: Path | None, choice: KeypointChoic
         },
         "findings": [vars(finding) for finding in findings.sorted()],
     }
-
-
-def _is_hashable(value: object) -> bool:
-    return isinstance(value, int | str | float)
 
 
 def _usable(checked: Sequence[Checked], images: dict[Any, dict[str, Any]], keypoints: KeypointSet) -> list[Person]:
@@ -115,15 +117,16 @@ def _box_heights(checked: Sequence[Checked]) -> dict[str, float] | None:
 def _judge(sides: Sides, findings: Findings) -> None:
     """What the sides say about the whole set."""
     for pair in sides.pairs:
+        told = f"{pair.left} and {pair.right}: against the other pairs in {pair.against} of {pair.persons} persons"
         if pair.is_suspicious:
-            findings.add(
-                "error",
-                "pairs whose left and right seem to be exchanged",
-                f"{pair.left} and {pair.right}: against the other pairs in {pair.against} of {pair.persons} persons",
-            )
+            findings.add("error", "pairs whose left and right seem to be exchanged", told)
+        elif pair.is_unusual:
+            findings.add("warning", "pairs whose left and right may be exchanged in part of the set", told)
+    told = f"{sides.faces_from_behind} of {sides.faces} persons with a visible face have their left on the left"
     if sides.is_inverted:
-        told = f"{sides.faces_from_behind} of {sides.faces} persons with a visible face have their left on the left"
         findings.add("error", "left and right seem to be exchanged throughout", told)
+    elif sides.is_mixed:
+        findings.add("warning", "left and right may be exchanged in part of the set", told)
 
 
 def as_text(report: dict[str, Any]) -> str:
@@ -167,34 +170,6 @@ def _sides_text(sides: dict[str, Any]) -> list[str]:
     return lines
 
 
-def draw_sample(
-    annotations_path: Path, images_dir: Path, choice: KeypointChoice, out: Path, *, count: int, seed: int
-) -> int:
-    """Write PNGs of random photographs with all their annotated joints; left orange, right blue. Returns how many."""
-    content = read_json(annotations_path)
-    keypoints = read_keypoint_set(content, annotations_path, choice)
-    poses: dict[Any, list[np.ndarray[Any, np.dtype[np.float64]]]] = {}
-    for annotation in annotations_of(content, keypoints, annotations_path):
-        found = np.asarray(annotation.get("keypoints") or (), dtype=np.float64)
-        if found.size == 3 * len(keypoints.skeleton) and found[2::3].any():
-            poses.setdefault(annotation.get("image_id"), []).append(found.reshape(-1, 3))
-    images = [image for image in content["images"] if image.get("id") in poses]
-    chosen = np.random.default_rng(seed).permutation(len(images))[:count]
-    out.mkdir(parents=True, exist_ok=True)
-    written = 0
-    for number in sorted(chosen):
-        image = images[number]
-        try:
-            photograph: Pixels = read_image(images_dir / image["file_name"])
-        except AnnotationError as error:
-            print(f"not drawn: {error}", file=sys.stderr)
-            continue
-        drawn = draw_poses(photograph, poses[image["id"]], keypoints.skeleton, shown_above=0.0, min_side=PICTURES_SIDE)
-        write_atomically(out / f"{Path(image['file_name']).stem}.png", encode_png(drawn))
-        written += 1
-    return written
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -203,6 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--annotations", type=Path, required=True, metavar="JSON")
     add("--images", type=Path, metavar="DIR", help="without it, only the annotations are looked at")
+    add("--no-images", action="store_true", help="do not look at the files of the images, only draw them")
     add_keypoint_options(parser)
     add("--json", type=Path, metavar="OUT", help="also write everything here")
     add("--pictures", type=int, default=0, metavar="N", help="draw N random photographs with their joints")
@@ -221,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--pictures needs --images")
     choice = KeypointChoice(given.keypoints, given.category)
     try:
-        report = check(given.annotations, given.images, choice)
+        report = check(given.annotations, None if given.no_images else given.images, choice)
         print(as_text(report))
         if given.json:
             given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -160,7 +160,7 @@ def read_person(
 
     Raises ValueError, TypeError, KeyError if it is malformed.
     """
-    keypoints = np.asarray(annotation.get("keypoints", ()), dtype=np.float64)
+    keypoints = np.asarray(annotation.get("keypoints") or (), dtype=np.float64)
     if annotation.get("iscrowd") or not keypoints.any():
         return None
     if keypoints.size != 3 * num_keypoints:

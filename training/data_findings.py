@@ -1,34 +1,28 @@
 """What is wrong with annotations, record by record: `training.check_data` reports it.
 
-Reads records and the heads of image files; decodes nothing. Knows nothing of the command line.
+Reads records alone. Knows nothing of the command line.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from model.geometry import MIN_SIZE
 from training.keypoint_sets import KeypointSet
+from training.oks import NEEDED, is_area
 
 Severity = Literal["error", "warning", "note"]
 
 EXAMPLES = 5
-HEAD_READERS = 16  # threads that read the heads of image files
 BEYOND = 2.0  # pixels that a box may reach beyond its picture: annotations are rounded
 FAR = 0.1  # of a box's longer side; a joint further outside does not belong to it
 ELSEWHERE = "boxes that most of their person's joints lie outside of"
 SYSTEMATIC = 0.05  # share of persons from which on that is no slip but a mistake of the whole set
-ORIENTATION_TAG = 0x0112  # of EXIF
-TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
 @dataclass
@@ -78,6 +72,11 @@ class Checked:
     box_xywh: np.ndarray[Any, np.dtype[np.float64]] | None
 
 
+def images_by_id(content: dict[str, Any]) -> dict[Any, dict[str, Any]]:
+    """The records of images that have an id."""
+    return {image.get("id"): image for image in content["images"] if isinstance(image.get("id"), Hashable)}
+
+
 def check_ids(content: dict[str, Any], findings: Findings) -> None:
     """Ids of images and annotations that stand twice, or that are not there."""
     for kind in ("images", "annotations"):
@@ -96,11 +95,11 @@ def check_annotations(
     checked = []
     for annotation in annotations:
         name = f"annotation {annotation.get('id')}"
-        image = images.get(annotation.get("image_id"))
+        check_needed(annotation, name, findings)
+        image_id = annotation.get("image_id")
+        image = images.get(image_id) if isinstance(image_id, Hashable) else None
         if image is None:
-            findings.add(
-                "error", "annotations of images that are not listed", f"{name} of image {annotation.get('image_id')}"
-            )
+            findings.add("error", "annotations of images that are not listed", f"{name} of image {image_id}")
             continue
         if annotation.get("iscrowd"):
             findings.add("note", "crowds, which are not used", name)
@@ -121,6 +120,26 @@ def check_annotations(
     return checked
 
 
+def check_needed(annotation: dict[str, Any], name: str, findings: Findings) -> None:
+    """Fields that scoring stops at if they are there and of another kind."""
+    for field_name, allowed, is_fit in NEEDED:
+        if field_name in annotation and not is_fit(annotation[field_name]):
+            findings.add("error", f"{field_name} that is not {allowed}", f"{name}: {annotation[field_name]!r}")
+
+
+def check_categories(content: dict[str, Any], keypoints: KeypointSet, findings: Findings) -> None:
+    """Annotations that are left out because they are of another category, or of none that the file has."""
+    listed = [one.get("id") for one in content.get("categories") or []]
+    for annotation in content["annotations"]:
+        if keypoints.includes(annotation):
+            continue
+        told = f"annotation {annotation.get('id')}: category_id {annotation.get('category_id')!r}"
+        if annotation["category_id"] in listed:
+            findings.add("note", "annotations of other categories, which are not used", told)
+        else:
+            findings.add("error", "annotations of categories that are not listed, which are not used", told)
+
+
 def _keypoints_of(
     annotation: dict[str, Any], count: int, name: str, findings: Findings
 ) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -130,7 +149,8 @@ def _keypoints_of(
     except (TypeError, ValueError):
         found = np.empty(0)
     if found.size != 3 * count or found.ndim != 1:
-        findings.add("error", f"keypoints that are not {3 * count} numbers", f"{name} has {len(numbers)}")
+        told = len(numbers) if isinstance(numbers, list) else repr(numbers)
+        findings.add("error", f"keypoints that are not {3 * count} numbers", f"{name} has {told}")
         return None
     if not np.isfinite(found).all():
         findings.add("error", "keypoints that are not finite", name)
@@ -193,38 +213,5 @@ def _check_counts(one: Checked, name: str, findings: Findings) -> None:
             "warning", "num_keypoints that is not the number of labelled joints", f"{name}: {told}, {labelled}"
         )
     area = one.annotation.get("area")
-    if not isinstance(area, int | float) or not math.isfinite(area) or area <= 0:
+    if area is None or (is_area(area) and area <= 0):
         findings.add("warning", "persons without an area, which evaluation by OKS needs", f"{name}: {area}")
-
-
-def check_images(images: Sequence[dict[str, Any]], folder: Path, findings: Findings) -> None:
-    """Files that are missing, cannot be read, or have another size than their record says; by their heads alone."""
-    with ThreadPoolExecutor(HEAD_READERS) as readers:
-        for image, told in zip(images, readers.map(lambda image: _read_head(image, folder), images), strict=True):
-            name = f"image {image.get('id')} ({image.get('file_name')})"
-            if isinstance(told, str):
-                findings.add("error", told, name)
-                continue
-            width, height, orientation = told
-            record = image.get("width"), image.get("height")
-            upright = (height, width) if orientation in TURNED else (width, height)
-            if record == upright:
-                continue
-            if record == (width, height):
-                findings.add("error", "images that EXIF turns, with annotations of the picture as it lies", name)
-            else:
-                findings.add("error", "images of another size than their record says", f"{name}: {record}, {upright}")
-
-
-def _read_head(image: dict[str, Any], folder: Path) -> tuple[int, int, int] | str:
-    """Width and height as stored, and EXIF's orientation; or what is wrong."""
-    file_name = image.get("file_name")
-    if not isinstance(file_name, str) or not file_name:
-        return "images without a file_name"
-    try:
-        with Image.open(folder / file_name) as head:
-            return head.width, head.height, int(head.getexif().get(ORIENTATION_TAG, 1))
-    except FileNotFoundError:
-        return "images whose file is missing"
-    except Exception:  # decoders raise whatever they meet
-        return "images that cannot be read"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,19 @@ from training.keypoint_sets import KeypointSet, read_keypoint_set
 
 METRIC_NAMES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 NMS_THRESHOLD = 0.9  # OKS above which the weaker of two poses is a duplicate (HRNet, TransPose)
+
+
+def is_area(value: Any) -> bool:
+    """Whether OKS can be measured with it: a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+# Fields of an annotation that pycocotools computes with, long after it has read them: what is allowed, and the test.
+NEEDED: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("id", "a whole number", lambda value: isinstance(value, int)),
+    ("area", "a finite number of square pixels", is_area),
+    ("iscrowd", "0 or 1", lambda value: isinstance(value, int | float) and value in (0, 1)),
+)
 
 
 class ScorerMissing(RuntimeError):
@@ -84,6 +98,9 @@ def _completed(content: dict[str, Any], annotations_path: Path, keypoints: Keypo
         where = f"{annotations_path}: annotation {annotation.get('id')}"
         if "area" not in annotation:
             raise AnnotationError(f"{where} has no `area`, which OKS needs")
+        for name, allowed, is_fit in NEEDED:
+            if name in annotation and not is_fit(annotation[name]):
+                raise AnnotationError(f"{where}: {name} is {annotation[name]!r}; allowed: {allowed}")
         numbers = annotation.get("keypoints") or [0] * expected
         if len(numbers) != expected:
             raise AnnotationError(f"{where}: keypoints has {len(numbers)} numbers; allowed: {expected}")
