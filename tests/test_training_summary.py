@@ -8,7 +8,7 @@ import pytest
 
 from training.curves import PALETTE
 from training.dino_settings import PretrainSettings
-from training.run_record import PRETRAINING, RunError, headline, in_words, read_record
+from training.run_record import PRETRAINING, RunError, headline, in_words, read_record, read_records
 from training.settings import TrainSettings
 from training.summary import draw_comparison, draw_summary, main, write_summary
 
@@ -40,7 +40,7 @@ def made(tmp_path):
             settings = TrainSettings(**(data | given))
         else:
             settings = PretrainSettings(images=(tmp_path,), device="cpu", **given)
-        settings.run_dir.mkdir()
+        settings.run_dir.mkdir(parents=True)
         (settings.run_dir / "settings.json").write_text(json.dumps(settings.to_json()))
         rows = pose_rows(4) if rows is None else rows
         (settings.run_dir / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -203,3 +203,17 @@ def test_the_summary_shows_the_samples_that_the_run_kept(made):
     plain = cv2.imread(str(write_summary(run_dir)))
     cv2.imwrite(str(run_dir / "samples.png"), np.zeros((80, 300, 3), dtype=np.uint8))
     assert cv2.imread(str(write_summary(run_dir))).shape[0] > plain.shape[0] + 80
+
+
+def test_a_run_of_so_many_steps_has_the_epochs_that_they_begin(made):
+    data = [{"annotations": "a.json", "photographs": 30, "persons": 64}]
+    card = {"training": CARD["training"] | {"data": data}}
+    record = read_record(made(card=card, steps=9, batch_size=16))
+    assert record.epochs == 3, "four steps an epoch"
+    assert read_record(made("untold", pose_rows(2), card={}, steps=9, batch_size=16)).epochs == 2
+
+
+def test_runs_of_the_same_name_are_told_apart_by_the_folders_above(made):
+    paths = [made(name) for name in ("one/seed-0/run", "two/seed-0/run")]
+    assert [record.name for record in read_records(paths)] == ["one/seed-0/run", "two/seed-0/run"]
+    assert [record.name for record in read_records([made("a"), made("b")])] == ["a", "b"]

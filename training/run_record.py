@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,14 @@ class RunRecord:
 
     @property
     def epochs(self) -> int:
-        """Planned."""
-        return int(self.settings["epochs"])
+        """Planned. Of a run of so many steps: those that they begin, as far as the card tells how long one is."""
+        if (steps := self.settings.get("steps")) is None:
+            return int(self.settings["epochs"])
+        data = self.card.get("data", ())
+        examples = data.get("views_of", 0) if isinstance(data, Mapping) else sum(one["persons"] for one in data)
+        if steps_per_epoch := examples // int(self.settings["batch_size"]):
+            return math.ceil(int(steps) / steps_per_epoch)
+        return max((int(row["epoch"]) for row in self.rows), default=1)
 
     def values(self, column: str) -> tuple[list[float], list[float]]:
         """Epochs, and the values of a column in those that have one."""
@@ -48,6 +54,16 @@ class RunRecord:
             return None
         best = max(range(len(values)), key=values.__getitem__)
         return int(epochs[best]), values[best]
+
+
+def read_records(run_dirs: Sequence[Path]) -> list[RunRecord]:
+    """Of several runs, under names that tell them apart: as many of the last folders as that takes. Raises RunError."""
+    parts = [run_dir.resolve().parts for run_dir in run_dirs]
+    for count in range(1, max(map(len, parts), default=1) + 1):
+        names = ["/".join(one[-count:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return [replace(read_record(run_dir), name=name) for run_dir, name in zip(run_dirs, names, strict=True)]
 
 
 def read_record(run_dir: Path) -> RunRecord:

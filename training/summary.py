@@ -25,7 +25,7 @@ from training.coco import AnnotationError
 from training.curves import FAINT, INK, PALETTE, TEXT_SIZE, TITLE_SIZE, Chart, Line, draw_chart
 from training.dataset import read_image
 from training.png import encode_png
-from training.run_record import POSE, PRETRAINING, RunError, RunRecord, headline, in_words, read_record
+from training.run_record import POSE, PRETRAINING, RunError, RunRecord, headline, in_words, read_record, read_records
 from training.sheet import stack, text_block
 
 CHART_WH = (420, 300)
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(given.run_dirs) == 1:
             path = write_summary(given.run_dirs[0], given.out)
         else:
-            records = [read_record(run_dir) for run_dir in given.run_dirs]
+            records = read_records(given.run_dirs)
             path = given.out or Path("comparison.png")
             write_atomically(path, encode_png(draw_comparison(records)))
     except (RunError, AnnotationError) as error:
