@@ -30,8 +30,8 @@ from pictures import encoded
 from service.__main__ import build_service, read_settings
 from service.metrics import Metrics
 from service.settings import BUNDLED_CHECKPOINT, default_cache_dir
+from training.boxes import ground_truth_boxes
 from training.coco import read_persons
-from training.evaluate import ground_truth_boxes
 from training.evaluate import main as evaluate
 from training.oks import score_results
 from training.predict import predict

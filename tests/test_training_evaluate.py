@@ -11,8 +11,9 @@ import pytest
 from drawings import draw_coco, lively_network, tiny_config
 from model.checkpoint import read_card, save_checkpoint
 from model.skeleton import COCO
+from training.boxes import detected_boxes
 from training.coco import read_persons
-from training.evaluate import detected_boxes, main
+from training.evaluate import main
 from training.oks import METRIC_NAMES
 from training.person_accuracy import describe_accuracy, read_true_poses
 

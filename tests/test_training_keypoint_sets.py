@@ -8,8 +8,8 @@ import pytest
 from model.skeleton import COCO, Skeleton
 from own_keypoints import CATEGORY, NAMES
 from training.coco import read_persons, read_sets
+from training.keypoint_fields import DEFAULT_SIGMA
 from training.keypoint_sets import (
-    DEFAULT_SIGMA,
     FROM_FILE,
     AnnotationError,
     KeypointChoice,
