@@ -116,7 +116,7 @@ ROWS: dict[str, list[Panel]] = {
     ],
     "Checkpoints": [
         Panel("Asked to serve another", "none", {
-            "{{outcome}}": f'sum by (outcome) (increase(btranspose_reloads_total{ONE}[$__interval]))',
+            "{{outcome}}": f'sum by (outcome) (increase(btranspose_reloads_total{ONE}[$__rate_interval]))',
         }, "failed: the one before goes on; the log says why", width=12, stacked=True),
         Panel("What serves, since", "dateTimeFromNow",
               {"{{instance}}": f"btranspose_serving_since_timestamp_seconds{ONE} * 1000"}, kind="stat", width=6),
