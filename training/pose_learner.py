@@ -62,7 +62,12 @@ class PoseLearner:
     @property
     def best_net(self) -> BTranspose:
         """What is validated and kept: the averaged weights where there are any."""
-        return self.average.net if self.average else self.net
+        return self.averaged_net or self.net
+
+    @property
+    def averaged_net(self) -> BTranspose | None:
+        """The network of the averaged weights, where they are kept."""
+        return self.average.net if self.average else None
 
     def agree_on_statistics(self) -> None:
         """Where batch norms see only their own process's images, the first one's statistics count for all."""

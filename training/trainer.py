@@ -13,7 +13,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from model.btranspose import BTranspose
 from model.checkpoint import save_checkpoint
@@ -233,13 +232,13 @@ class Trainer:
             "settings": self.settings.to_json(),
             "skeleton": self.skeleton.to_json(),
         }
-        average = learner.average.net if learner.average else None
-        self.folder.save(partial(save_run, net=learner.net, optimizer=learner.optimizer, facts=facts, average=average))
+        self.folder.save(
+            partial(save_run, net=learner.net, optimizer=learner.optimizer, facts=facts, average=learner.averaged_net)
+        )
 
     def _resume(self) -> None:
         learner = self.learner
-        average = learner.average.net if learner.average else None
-        facts = load_run(self.folder.last_path, learner.net, learner.optimizer, average)
+        facts = load_run(self.folder.last_path, learner.net, learner.optimizer, learner.averaged_net)
         check_resumed(facts.get("skeleton"), self.skeleton, self.settings.run_dir)
         learner.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
         self.initialised_from = facts.get("initialised_from")
@@ -275,8 +274,7 @@ class Trainer:
         try:
             score_results([], self.val_data.annotations_path, self.val_data.keypoints)
         except ScorerMissing as error:
-            if self.world.first:
-                tqdm.write(f"{error}. Training without validation: best.safetensors will be the latest network")
+            self.folder.say(f"{error}. Training without validation: best.safetensors will be the latest network")
             return False
         return True
 
