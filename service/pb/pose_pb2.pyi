@@ -7,6 +7,12 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class StreamPace(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STREAM_PACE_UNSPECIFIED: _ClassVar[StreamPace]
+    STREAM_PACE_EVERY_FRAME: _ClassVar[StreamPace]
+    STREAM_PACE_LIVE: _ClassVar[StreamPace]
+
 class DependencyLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     DEPENDENCY_LEVEL_UNSPECIFIED: _ClassVar[DependencyLevel]
@@ -24,6 +30,9 @@ class DependencyFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DEPENDENCY_FORMAT_UNSPECIFIED: _ClassVar[DependencyFormat]
     DEPENDENCY_FORMAT_MAP: _ClassVar[DependencyFormat]
     DEPENDENCY_FORMAT_PNG: _ClassVar[DependencyFormat]
+STREAM_PACE_UNSPECIFIED: StreamPace
+STREAM_PACE_EVERY_FRAME: StreamPace
+STREAM_PACE_LIVE: StreamPace
 DEPENDENCY_LEVEL_UNSPECIFIED: DependencyLevel
 DEPENDENCY_LEVEL_MHSA: DependencyLevel
 DEPENDENCY_LEVEL_ENCODER: DependencyLevel
@@ -57,14 +66,16 @@ class Keypoint(_message.Message):
     def __init__(self, x: _Optional[float] = ..., y: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...
 
 class Pose(_message.Message):
-    __slots__ = ("bbox", "score", "keypoints")
+    __slots__ = ("bbox", "score", "keypoints", "track_id")
     BBOX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     KEYPOINTS_FIELD_NUMBER: _ClassVar[int]
+    TRACK_ID_FIELD_NUMBER: _ClassVar[int]
     bbox: Box
     score: float
     keypoints: _containers.RepeatedCompositeFieldContainer[Keypoint]
-    def __init__(self, bbox: _Optional[_Union[Box, _Mapping]] = ..., score: _Optional[float] = ..., keypoints: _Optional[_Iterable[_Union[Keypoint, _Mapping]]] = ...) -> None: ...
+    track_id: int
+    def __init__(self, bbox: _Optional[_Union[Box, _Mapping]] = ..., score: _Optional[float] = ..., keypoints: _Optional[_Iterable[_Union[Keypoint, _Mapping]]] = ..., track_id: _Optional[int] = ...) -> None: ...
 
 class ImageSize(_message.Message):
     __slots__ = ("width", "height")
@@ -93,28 +104,74 @@ class EstimatePoseResponse(_message.Message):
     def __init__(self, image: _Optional[_Union[ImageSize, _Mapping]] = ..., poses: _Optional[_Iterable[_Union[Pose, _Mapping]]] = ...) -> None: ...
 
 class StreamPosesRequest(_message.Message):
-    __slots__ = ("frame_id", "image", "boxes", "flip_test")
+    __slots__ = ("frame_id", "image", "boxes", "flip_test", "raw", "captured_us", "options")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     BOXES_FIELD_NUMBER: _ClassVar[int]
     FLIP_TEST_FIELD_NUMBER: _ClassVar[int]
+    RAW_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_US_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
     frame_id: int
     image: bytes
     boxes: _containers.RepeatedCompositeFieldContainer[Box]
     flip_test: bool
-    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ..., flip_test: _Optional[bool] = ...) -> None: ...
+    raw: RawImage
+    captured_us: int
+    options: StreamOptions
+    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[bytes] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ..., flip_test: _Optional[bool] = ..., raw: _Optional[_Union[RawImage, _Mapping]] = ..., captured_us: _Optional[int] = ..., options: _Optional[_Union[StreamOptions, _Mapping]] = ...) -> None: ...
+
+class RawImage(_message.Message):
+    __slots__ = ("width", "height", "rgb")
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    RGB_FIELD_NUMBER: _ClassVar[int]
+    width: int
+    height: int
+    rgb: bytes
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., rgb: _Optional[bytes] = ...) -> None: ...
+
+class StreamOptions(_message.Message):
+    __slots__ = ("plain", "pace", "smoothing", "detect_every")
+    PLAIN_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
+    SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    DETECT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    plain: bool
+    pace: StreamPace
+    smoothing: Smoothing
+    detect_every: int
+    def __init__(self, plain: _Optional[bool] = ..., pace: _Optional[_Union[StreamPace, str]] = ..., smoothing: _Optional[_Union[Smoothing, _Mapping]] = ..., detect_every: _Optional[int] = ...) -> None: ...
+
+class Smoothing(_message.Message):
+    __slots__ = ("min_cutoff_hz", "beta", "derivative_cutoff_hz")
+    MIN_CUTOFF_HZ_FIELD_NUMBER: _ClassVar[int]
+    BETA_FIELD_NUMBER: _ClassVar[int]
+    DERIVATIVE_CUTOFF_HZ_FIELD_NUMBER: _ClassVar[int]
+    min_cutoff_hz: float
+    beta: float
+    derivative_cutoff_hz: float
+    def __init__(self, min_cutoff_hz: _Optional[float] = ..., beta: _Optional[float] = ..., derivative_cutoff_hz: _Optional[float] = ...) -> None: ...
 
 class StreamPosesResponse(_message.Message):
-    __slots__ = ("frame_id", "image", "poses", "error")
+    __slots__ = ("frame_id", "image", "poses", "error", "dropped_frames", "dropped_frame_ids", "detected", "age_seconds")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     POSES_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FRAME_IDS_FIELD_NUMBER: _ClassVar[int]
+    DETECTED_FIELD_NUMBER: _ClassVar[int]
+    AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     frame_id: int
     image: ImageSize
     poses: _containers.RepeatedCompositeFieldContainer[Pose]
     error: FrameError
-    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., poses: _Optional[_Iterable[_Union[Pose, _Mapping]]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ...) -> None: ...
+    dropped_frames: int
+    dropped_frame_ids: _containers.RepeatedScalarFieldContainer[int]
+    detected: bool
+    age_seconds: float
+    def __init__(self, frame_id: _Optional[int] = ..., image: _Optional[_Union[ImageSize, _Mapping]] = ..., poses: _Optional[_Iterable[_Union[Pose, _Mapping]]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., dropped_frames: _Optional[int] = ..., dropped_frame_ids: _Optional[_Iterable[int]] = ..., detected: _Optional[bool] = ..., age_seconds: _Optional[float] = ...) -> None: ...
 
 class FrameError(_message.Message):
     __slots__ = ("code", "message", "reason")
@@ -189,7 +246,7 @@ class GetModelRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("variant", "label", "parameters", "input", "checkpoint_sha256", "runtime", "device", "precision", "keypoints", "skeleton", "attention")
+    __slots__ = ("variant", "label", "parameters", "input", "checkpoint_sha256", "runtime", "device", "precision", "keypoints", "skeleton", "attention", "detector")
     VARIANT_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +258,7 @@ class GetModelResponse(_message.Message):
     KEYPOINTS_FIELD_NUMBER: _ClassVar[int]
     SKELETON_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    DETECTOR_FIELD_NUMBER: _ClassVar[int]
     variant: str
     label: str
     parameters: int
@@ -212,7 +270,8 @@ class GetModelResponse(_message.Message):
     keypoints: _containers.RepeatedScalarFieldContainer[str]
     skeleton: _containers.RepeatedCompositeFieldContainer[Limb]
     attention: _containers.RepeatedCompositeFieldContainer[LevelAttention]
-    def __init__(self, variant: _Optional[str] = ..., label: _Optional[str] = ..., parameters: _Optional[int] = ..., input: _Optional[_Union[ImageSize, _Mapping]] = ..., checkpoint_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., keypoints: _Optional[_Iterable[str]] = ..., skeleton: _Optional[_Iterable[_Union[Limb, _Mapping]]] = ..., attention: _Optional[_Iterable[_Union[LevelAttention, _Mapping]]] = ...) -> None: ...
+    detector: str
+    def __init__(self, variant: _Optional[str] = ..., label: _Optional[str] = ..., parameters: _Optional[int] = ..., input: _Optional[_Union[ImageSize, _Mapping]] = ..., checkpoint_sha256: _Optional[str] = ..., runtime: _Optional[str] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., keypoints: _Optional[_Iterable[str]] = ..., skeleton: _Optional[_Iterable[_Union[Limb, _Mapping]]] = ..., attention: _Optional[_Iterable[_Union[LevelAttention, _Mapping]]] = ..., detector: _Optional[str] = ...) -> None: ...
 
 class Limb(_message.Message):
     __slots__ = ("first", "second")

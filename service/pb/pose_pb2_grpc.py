@@ -78,10 +78,17 @@ class PoseServiceServicer:
     def StreamPoses(self, request_iterator, context):
         """Poses for the frames of a video, on one long call.
 
-        Answers come in the order of the frames, one for each. A bad frame is answered with an error of its own, and the
-        stream goes on. The server works on a bounded number of frames at a time and reads no further until it has sent an
-        answer, so a client that sends faster than it is answered is held back by flow control. While the service is full,
-        a stream waits where a single call would be refused.
+        Answers come in the order of the frames. A bad frame is answered with an error of its own, and the stream goes on.
+        While the service is full, a stream waits where a single call would be refused.
+
+        Persons are followed from frame to frame: each pose has a track_id, and of a frame without boxes the server finds
+        the persons itself, by its detector every few frames and by where they were last in between. StreamOptions.plain
+        turns that off.
+
+        Pace. EVERY_FRAME: one answer for each frame; the server works on a bounded number of frames at a time and reads no
+        further until it has sent an answer, so a client that sends faster than it is answered is held back by flow
+        control. LIVE: the server reads at once, keeps the newest frame, drops the older ones that it did not come to, and
+        says in the next answer which those were; only frames that were not dropped are answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
