@@ -24,6 +24,21 @@ def test_precisions_are_types():
         pick_dtype("fp16", cpu)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"cpu_name": "AMD EPYC 9B14", "avx512_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "AMD EPYC 7B13", "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_cpu_takes_bf16_by_itself_only_where_that_is_faster(monkeypatch, capabilities, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pick_dtype("auto", torch.device("cpu")) == dtype
+
+
 def test_several_devices_are_named_with_commas(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert pick_devices("cpu") == [torch.device("cpu")]
