@@ -9,8 +9,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from drawings import draw_coco, figure_points
+from model.similarity import oks
 from training.coco import AnnotationError
-from training.oks import METRIC_NAMES, oks, score_results, suppress_duplicates
+from training.oks import METRIC_NAMES, score_results, suppress_duplicates
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference" / "oks"
 REFERENCE_FIGURES = (0.372, 0.636, 0.348, 0.384, 0.386, 0.514, 0.734, 0.504, 0.508, 0.522)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from model.similarity import oks
 from model.skeleton import COCO
 from training.coco import AnnotationError, annotations_of, check_layout, read_json
 from training.keypoint_sets import KeypointSet, read_keypoint_set
@@ -132,43 +132,6 @@ def _check_results(
             )
         if result["image_id"] not in image_ids:
             raise AnnotationError(f"result {number} is for image {result['image_id']}, not in {annotations_path}")
-
-
-def joint_similarity(
-    squared_distance: npt.NDArray[np.float64], area: npt.NDArray[np.float64], sigmas: Sequence[float]
-) -> npt.NDArray[np.float64]:
-    """The part of each joint in OKS, [..., K] in 0..1.
-
-    Args:
-        squared_distance: [..., K] between a joint and its truth. area: of the person, in the same frame's square
-            pixels; broadcasts against it. sigmas: [K], the spread of annotations relative to the area's square root.
-    """
-    variance = (2 * np.asarray(sigmas)) ** 2
-    return np.asarray(np.exp(-squared_distance / variance / (2 * area + np.spacing(1))))
-
-
-def oks(
-    points: npt.NDArray[np.float64],
-    others: npt.NDArray[np.float64],
-    area: float | npt.NDArray[np.float64],
-    counted: npt.NDArray[np.bool_] | None = None,
-    *,
-    sigmas: Sequence[float] = COCO.oks_sigmas,
-) -> npt.NDArray[np.float64]:
-    """Object keypoint similarity of one pose with several others (COCO keypoint evaluation).
-
-    Args:
-        points: [K, 2]. others: [M, K, 2], same frame.
-        area: the person's area in that frame's square pixels, one number or [M].
-        counted: [K] bool, the joints that count; all by default.
-        sigmas: [K], of the skeleton.
-
-    Returns:
-        [M] in 0..1.
-    """
-    distance = ((others - points) ** 2).sum(axis=-1)  # [M, K]
-    similarity = joint_similarity(distance, np.atleast_1d(area)[:, None], sigmas)
-    return np.asarray(similarity if counted is None else similarity[:, counted]).mean(axis=1)
 
 
 def suppress_duplicates(

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.similarity import joint_similarity
 from training.coco import AnnotationError, KeypointData, read_json
-from training.oks import joint_similarity
 
 PCK_THRESHOLD = 0.2
 TORSO_DIAGONALS = (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip"))
