@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as dump_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.btranspose import BTranspose
 from model.positions import resample_state
@@ -54,6 +55,16 @@ def save_checkpoint(
     Floating-point weights are stored as `dtype`. Raises CheckpointError, writing nothing, if a weight is not finite in
     that type.
     """
+    card = CheckpointCard(config=net.config, sha256=write_weights(path, net, dtype), training=training)
+    write_card(path, card)
+    return card
+
+
+def write_weights(path: Path, net: nn.Module, dtype: torch.dtype = torch.float16) -> str:
+    """Write the weights of any network to `path`, floating-point ones as `dtype`. Returns their SHA-256.
+
+    Raises CheckpointError, writing nothing, if a weight is not finite in that type.
+    """
     weights = {
         name: (weight.to(dtype) if weight.is_floating_point() else weight).detach().cpu().contiguous()
         for name, weight in net.state_dict().items()
@@ -62,41 +73,36 @@ def save_checkpoint(
         if not torch.isfinite(weight).all():
             raise CheckpointError(f"not saved to {path}: {name} has values that are not finite in {dtype}")
     content = dump_safetensors(weights)
-    card = CheckpointCard(config=net.config, sha256=hashlib.sha256(content).hexdigest(), training=training)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)
-    write_card(path, card)
-    return card
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_card(path: Path, card: CheckpointCard) -> None:
     """Write the card that belongs to the weights at `path`."""
-    text = json.dumps(
+    write_card_fields(
+        path,
+        FORMAT,
         {
-            "format": FORMAT,
             "config": card.config.to_json(),
             "sha256": card.sha256,
             "training": card.training,
             "metrics": card.metrics,
         },
-        indent=2,
     )
+
+
+def write_card_fields(path: Path, card_format: str, fields: dict[str, Any]) -> None:
+    """Write a card of any format beside the weights at `path`."""
+    text = json.dumps({"format": card_format, **fields}, indent=2)
     write_atomically(path.with_suffix(".json"), (text + "\n").encode())
 
 
 def read_card(path: Path) -> CheckpointCard:
     """The card of the weights at `path`, without reading the weights. Raises CheckpointError."""
+    hint = "a backbone has no head: start training.train from it with --init"
+    stored = read_card_fields(path, FORMAT, hints={BACKBONE_FORMAT: hint})
     card_path = path.with_suffix(".json")
-    try:
-        stored = json.loads(card_path.read_bytes())
-    except OSError as error:
-        raise CheckpointError(f"cannot read {card_path}, the card that belongs to {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{card_path} is not JSON: {error}") from error
-    if not isinstance(stored, dict) or stored.get("format") != FORMAT:
-        found = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
-        hint = "; a backbone has no head: start training.train from it with --init" if found == BACKBONE_FORMAT else ""
-        raise CheckpointError(f"{card_path} has format {found!r}; allowed: {FORMAT!r}{hint}")
     try:
         return CheckpointCard(
             config=PoseConfig.from_json(stored["config"]),
@@ -108,6 +114,27 @@ def read_card(path: Path) -> CheckpointCard:
         raise CheckpointError(f"{card_path} is not a card of this format: {error!r}") from error
 
 
+def read_card_fields(path: Path, card_format: str, *, hints: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The card of the weights at `path` as it is stored, if it is of this format. Raises CheckpointError.
+
+    `hints` has what to say of a card of some other format.
+    """
+    card_path = path.with_suffix(".json")
+    try:
+        stored = json.loads(card_path.read_bytes())
+    except OSError as error:
+        raise CheckpointError(f"cannot read {card_path}, the card that belongs to {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{card_path} is not JSON: {error}") from error
+    if not isinstance(stored, dict) or stored.get("format") != card_format:
+        found = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
+        hint = (hints or {}).get(str(found))
+        raise CheckpointError(
+            f"{card_path} has format {found!r}; allowed: {card_format!r}" + (f"; {hint}" if hint else "")
+        )
+    return stored
+
+
 def load_checkpoint(path: Path, *, input_hw: tuple[int, int] | None = None) -> tuple[BTranspose, CheckpointCard]:
     """The network of a checkpoint, in evaluation mode, float32 on the CPU, and its card.
 
@@ -116,25 +143,35 @@ def load_checkpoint(path: Path, *, input_hw: tuple[int, int] | None = None) -> t
 
     Raises CheckpointError if a file is missing or damaged, or if any weight is missing, left over or misshapen.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    content = read_content(path)
     card = read_card(path)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != card.sha256:
-        raise CheckpointError(
-            f"{path} is damaged or not the file of its card: its SHA-256 is {digest}, the card says {card.sha256}"
-        )
-    try:
-        weights = load_safetensors(content)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    weights = unpack_weights(content, card.sha256, source=path)
     config = card.config if input_hw is None else replace(card.config, input_hw=input_hw)
     net = BTranspose(config)
     weights = fit_weights(weights, net, card.config)
     load_strictly(net, weights, source=str(path))
     return net.eval(), card
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file of weights. Raises CheckpointError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+def unpack_weights(content: bytes, sha256: str, *, source: Path) -> dict[str, Tensor]:
+    """The weights in a file's content, as they are stored. Raises CheckpointError unless it has this SHA-256."""
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        raise CheckpointError(
+            f"{source} is damaged or not the file of its card: its SHA-256 is {digest}, the card says {sha256}"
+        )
+    try:
+        return load_safetensors(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{source} is not a safetensors file: {error}") from error
 
 
 def fit_weights(weights: dict[str, Tensor], net: BTranspose, stored_config: PoseConfig) -> dict[str, Tensor]:
@@ -146,7 +183,7 @@ def fit_weights(weights: dict[str, Tensor], net: BTranspose, stored_config: Pose
     return resample_state(floats, shapes, stored_config.tokens_hw, net.config.tokens_hw)
 
 
-def load_strictly(net: torch.nn.Module, weights: dict[str, Tensor], *, source: str) -> None:
+def load_strictly(net: nn.Module, weights: dict[str, Tensor], *, source: str) -> None:
     """Load weights into a module; every name and shape must agree. Raises CheckpointError naming those that do not."""
     wanted = {name: weight.shape for name, weight in net.state_dict().items()}
     problems = [f"{name} is missing" for name in wanted.keys() - weights.keys()]

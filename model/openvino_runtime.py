@@ -78,11 +78,13 @@ class OpenVinoRuntime:
         self.precision = str(dtype).removeprefix("torch.") if quantised is None else INT8
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": PRECISIONS[dtype]}
         if cache_dir is not None:
-            _prepare(cache_dir)
+            prepare(cache_dir)
             settings["CACHE_DIR"] = str(cache_dir)
-        core = _core()
+        core = openvino_core()
         if quantised is None:
-            converted = _converted(core, net, checkpoint_sha256, cache_dir, fresh=fresh)
+            converted = kept_or_made(
+                core, _key(net, checkpoint_sha256), lambda: convert(net), cache_dir=cache_dir, fresh=fresh
+            )
         else:
             converted = read_quantised(core, quantised, net.config, checkpoint_sha256=checkpoint_sha256)
         if threads:
@@ -113,7 +115,7 @@ def _put(request: ov.InferRequest, place: npt.NDArray[np.float32]) -> None:
 
 
 @cache
-def _core() -> ov.Core:
+def openvino_core() -> ov.Core:
     """One for the process, and never let go.
 
     Each gives the thread that makes it a stack for signal handlers, and takes the one before back when it ends: ended
@@ -122,7 +124,8 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def _prepare(cache_dir: Path) -> None:
+def prepare(cache_dir: Path) -> None:
+    """Make the folder of what is kept. Raises ValueError if it cannot be written."""
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=cache_dir).close()
@@ -130,18 +133,25 @@ def _prepare(cache_dir: Path) -> None:
         raise ValueError(f"cache_dir is {cache_dir}, which cannot be written: {error.strerror}") from error
 
 
-def _converted(
-    core: ov.Core, net: BTranspose, checkpoint_sha256: str, cache_dir: Path | None, *, fresh: bool
+def kept_or_made(
+    core: ov.Core, key: str, make: Callable[[], ov.Model], *, cache_dir: Path | None, fresh: bool = False
 ) -> ov.Model:
-    """The network for OpenVINO, from the folder or anew."""
-    kept = None if cache_dir is None else cache_dir / f"{_key(net, checkpoint_sha256)}.xml"
+    """A network for OpenVINO, from the folder of what is kept or anew.
+
+    Args:
+        key: names it in the folder.
+        make: converts it.
+        cache_dir: the folder, which is there; None: nothing is kept.
+        fresh: convert anew, whatever is kept.
+    """
+    kept = None if cache_dir is None else cache_dir / f"{key}.xml"
     if kept is not None and not fresh and kept.exists() and kept.with_suffix(".bin").exists():
         try:
             return core.read_model(kept)
         except RuntimeError:
             log.warning("%s cannot be read; converting the network again", kept)
     log.info("converting the network for OpenVINO; this is done once")
-    model = convert(net)
+    model = make()
     if kept is not None:
         keep(model, kept)
     return model
@@ -185,5 +195,10 @@ def convert_module(module: nn.Module, crops: Tensor) -> ov.Model:
 
 
 def _key(net: BTranspose, checkpoint_sha256: str) -> str:
-    parts = [FORMAT, checkpoint_sha256, net.config.to_json(), ov.__version__, torch.__version__]
+    return key_of(checkpoint_sha256, net.config.to_json())
+
+
+def key_of(checkpoint_sha256: str, config: dict[str, Any]) -> str:
+    """The name of a converted network: of these weights in this shape, by what converts it now."""
+    parts = [FORMAT, checkpoint_sha256, config, ov.__version__, torch.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -75,7 +75,7 @@ class FromPixels(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: BTranspose, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, net: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.net = net
         self._dtype = dtype

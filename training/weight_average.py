@@ -6,22 +6,23 @@ Knows nothing of optimisers or files.
 from __future__ import annotations
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
-from model.btranspose import BTranspose
+Net = TypeVar("Net", bound=nn.Module)
 
 
-class WeightAverage:
+class WeightAverage(Generic[Net]):
     """Weights and running statistics, each an exponential moving average over the steps so far.
 
     After step t (from 0) the old average counts min(decay, (1 + t) / (10 + t)): so the random start is soon forgotten,
     also in a short run. `net` is the network of the averages, in evaluation mode.
     """
 
-    def __init__(self, net: BTranspose, decay: float) -> None:
-        self.net = copy.deepcopy(net).requires_grad_(False).eval()
+    def __init__(self, net: Net, decay: float) -> None:
+        self.net: Net = copy.deepcopy(net).requires_grad_(False).eval()
         self.decay = decay
 
     @torch.no_grad()
