@@ -17,7 +17,7 @@ from typing import Any
 
 from service.batch_events import Admitted, Answered, Arrive, BatchDone, Event, Refused, Run, Supply
 from service.batcher import Batcher
-from service.core import MAX_DECODERS
+from service.pictures import MAX_DECODERS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,10 +21,12 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from model.cuda_runtime import take_own_stream
+from model.load_detector import load_detector
 from service.access_log import configure_logging, log_request
 from service.admission import Admission
 from service.api_keys import read_api_keys
 from service.core import PoseService
+from service.detecting import DetectorQueue
 from service.engine import Engine
 from service.grpc_server import add_health, add_port, follow_readiness, make_grpc_server
 from service.http_admin import admin_beside, create_admin_app
@@ -39,10 +41,12 @@ from service.reloading import Reloads
 from service.running import serve
 from service.settings import ServiceSettings
 from service.tracing import Tracer, make_tracer
+from service.tracking_values import TrackerSettings
 
 log = logging.getLogger("service")
 
 VERSION = version("btranspose")
+MAX_DETECTED = 8  # pictures that the detector is given at a time
 
 
 def loader_of(settings: ServiceSettings) -> NetworkLoader:
@@ -86,6 +90,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         stalled_after_s=settings.stalled_after_s,
         observer=metrics,
     )
+    detector = detector_of(settings, metrics, threads)
     metrics.describe(info, version=VERSION)
     metrics.watch(
         engine=engine,
@@ -98,7 +103,18 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         admission,
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
+        detector=detector,
+        tracking=TrackerSettings(detect_every=settings.detect_every),
     )
+
+
+def detector_of(settings: ServiceSettings, metrics: Metrics, threads: int) -> DetectorQueue | None:
+    """What finds persons, if anything does. Raises ValueError for a detector that cannot be used."""
+    detector = load_detector(settings.detector, threads=threads, cache_dir=settings.cache_dir)
+    if detector is None:
+        return None
+    log.info("persons are found by %s", detector.name)
+    return DetectorQueue(detector, max_batch=MAX_DETECTED, stalled_after_s=settings.stalled_after_s, observer=metrics)
 
 
 def _begin_lane(device: torch.device, threads: int) -> None:
@@ -131,7 +147,9 @@ def build_servers(
         tls_cert=settings.tls_cert,
         tls_key=settings.tls_key,
     )
-    grpc_server = make_grpc_server(service, max_frames=settings.max_frames, max_requests=settings.max_requests)
+    grpc_server = make_grpc_server(
+        service, max_frames=settings.max_frames, max_requests=settings.max_requests, observer=metrics
+    )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     port = add_port(
         grpc_server,

@@ -145,6 +145,7 @@ def read_model(message: pb.GetModelResponse) -> ModelInfo:
         precision=message.precision,
         keypoint_names=tuple(message.keypoints),
         skeleton=tuple((limb.first, limb.second) for limb in message.skeleton),
+        detector=message.detector,
         attention={
             LEVEL_OF_NUMBER[one.level]: AttentionShape(layers=one.layers, heads=one.heads)
             for one in message.attention

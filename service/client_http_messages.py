@@ -132,6 +132,7 @@ def read_model(response: httpx.Response) -> ModelInfo:
         precision=body.precision,
         keypoint_names=tuple(body.keypoints),
         skeleton=tuple(body.skeleton),
+        detector=body.detector,
         attention={level: AttentionShape(layers=one.layers, heads=one.heads) for level, one in body.attention.items()},
     )
 

@@ -9,35 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 
 from model.crop import Pixels
-from model.estimator import ExplainedKeypoints, Keypoints, PersonCrop, keypoints_to_image, pose_score
+from model.detection import Detections
+from model.estimator import ExplainedKeypoints, Keypoints
 from service.admission import Admission
-from service.cropping import CroppedPicture, check_boxes, crop_persons
+from service.cropping import CroppedPicture, check_boxes, crop_boxes, crop_persons, fitting_boxes
+from service.detecting import DetectorQueue
 from service.engine import Engine
-from service.errors import EngineFailed, Overloaded
 from service.explaining import checked_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
 from service.network import Network
+from service.pictures import OpenPicture, Pictures
 from service.poses import (
-    DECIMALS,
+    NO_DETECTOR,
     Box,
     DependencyMap,
     DependencyRequest,
     ModelInfo,
-    Pose,
     PoseRequest,
     PoseResult,
 )
+from service.posing import boxes_of, pose_result
+from service.readiness import Readiness
 from service.record import RequestRecord
 from service.room import Room
+from service.tracking_values import TrackerSettings
 
-MAX_DECODERS = 4  # each may hold a whole decoded picture
-PROBE_TIMEOUT_S = 5.0  # how long a health check waits for the network
-WARMING_UP = "the network is warming up"
 SHUTTING_DOWN = "the service is shutting down"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Whom to look at in a picture that nobody sent boxes for. `detected`: whether the detector looked at it."""
+
+    boxes_xywh: Sequence[Box]
+    detected: bool
+
+
+Choose = Callable[[OpenPicture], Awaitable[Chosen]]
 
 
 class PoseService:
@@ -48,6 +63,8 @@ class PoseService:
         admission: opened when the network has run once, closed when the service stops.
         limits: of the pictures that are taken.
         max_persons: the most boxes in one request.
+        detector: finds the persons of pictures without boxes; closed with the service. None: each is one person.
+        tracking: how the persons of a stream are followed, where its client does not say.
     """
 
     def __init__(
@@ -57,22 +74,25 @@ class PoseService:
         *,
         limits: ImageLimits,
         max_persons: int,
+        detector: DetectorQueue | None = None,
+        tracking: TrackerSettings | None = None,
     ) -> None:
         self.limits = limits
+        self.tracking = tracking or TrackerSettings()
+        self.detector = detector
         self.max_persons = max_persons
         self.admission = admission
-        self.admission.closed_because = WARMING_UP
         self.stopping = asyncio.Event()
         self._engine = engine
-        self._decoders = ThreadPoolExecutor(max_workers=MAX_DECODERS, thread_name_prefix="decode")
+        self._pictures = Pictures(limits)
         # One thread: pictures are drawn one after the other, and poses keep the other cores.
         self._renderer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
-        self._probe: asyncio.Task[bool] | None = None
+        self._readiness = Readiness(engine, admission, detector)
 
     @property
     def info(self) -> ModelInfo:
         """What `GET /model` tells."""
-        return self._engine.network.info
+        return replace(self._engine.network.info, detector=self.detector.name if self.detector else NO_DETECTOR)
 
     @property
     def network(self) -> Network:
@@ -87,24 +107,12 @@ class PoseService:
         self._engine.network = network
 
     async def why_not_ready(self) -> str | None:
-        """None when pictures are taken and the network answers; otherwise the reason.
-
-        After a failure the network is tried again here, so that a health check notices when it has recovered.
-        """
-        if self.admission.closed_because is None and self._engine.stalled:
-            return "the network has been at one batch for too long; see the log"
-        failed = self.admission.closed_because is None and self._engine.failures > 0
-        if failed and not await self._network_answers(PROBE_TIMEOUT_S):
-            return f"the network failed the last {self._engine.failures} times; see the log"
-        return self.admission.closed_because
+        """None when pictures are taken and the network answers; otherwise the reason."""
+        return await self._readiness.why_not_ready()
 
     async def warm_up(self) -> None:
-        """Run the network once, then take requests. Stays not ready, and says so, if that fails."""
-        for _ in range(self._engine.lanes):  # one that fails does not keep the others from serving
-            if answers := await self._network_answers(None):
-                break
-        if self.admission.closed_because == WARMING_UP:  # and not stopped meanwhile
-            self.admission.closed_because = None if answers else "the network failed its first run; see the log"
+        """Run the network once, and the detector, then take requests. Stays not ready, and says so, if that fails."""
+        await self._readiness.warm_up()
 
     async def estimate(self, request: PoseRequest, record: RequestRecord, *, patient: bool = False) -> PoseResult:
         """The pose of every person of a request that was admitted.
@@ -116,6 +124,8 @@ class PoseService:
 
         Raises the errors of `service.errors`.
         """
+        if request.boxes_xywh is None and self.detector is not None:
+            return await self.estimate_chosen(request, record, partial(self._detected, record), patient=patient)
         check_boxes(request.boxes_xywh, max_persons=self.max_persons)
         record.persons = 1 if request.boxes_xywh is None else len(request.boxes_xywh)
         network = self._begin(record)
@@ -123,17 +133,47 @@ class PoseService:
             picture = await self._crop(request, record, network)
             return PoseResult(width=picture.width, height=picture.height, poses=())
         # Room first: a picture that will not be computed need not be decoded.
-        async with self._engine.room(
-            record.persons,
-            network=network,
-            flip_test=request.flip_test,
-            deadline_s=record.deadline_s,
-            patient=patient,
-        ) as room:
+        async with self._room(record.persons, request, record, network, patient=patient) as room:
             picture = await self._crop(request, record, network)
             found = await self._run(room, [crop.pixels for crop in picture.crops], record)
-        poses = tuple(map(_pose, picture.boxes_xywh, picture.crops, found))
-        return PoseResult(width=picture.width, height=picture.height, poses=poses)
+        return pose_result(picture, found)
+
+    async def estimate_chosen(
+        self, request: PoseRequest, record: RequestRecord, choose: Choose, *, patient: bool = False
+    ) -> PoseResult:
+        """As `estimate`, of the persons that `choose` says when it sees the picture; those with too small a part go.
+
+        Whoever is not patient is refused before the picture is decoded if there is no room even for one person.
+        """
+        network = self._begin(record)
+        if not patient:
+            async with self._room(1, request, record, network):
+                pass
+        async with AsyncExitStack() as until_answered, self._pictures.opened(request.image, record) as opened:
+            chosen = await choose(opened)
+            boxes = fitting_boxes(opened.image, chosen.boxes_xywh[: self.max_persons], self.limits, network.config)
+            record.persons = len(boxes)
+            height, width = opened.image.shape[:2]
+            if not boxes:
+                return PoseResult(width=width, height=height, poses=(), detected=chosen.detected)
+            room = await until_answered.enter_async_context(
+                self._room(len(boxes), request, record, network, patient=patient)
+            )
+            picture = await self._pictures.in_thread(
+                lambda: crop_boxes(opened.image, boxes, self.limits, network.config)
+            )
+            opened.close()  # while the network runs, another picture may take its place
+            found = await self._run(room, [crop.pixels for crop in picture.crops], record)
+        return replace(pose_result(picture, found), detected=chosen.detected)
+
+    async def detect(self, picture: OpenPicture, record: RequestRecord) -> Detections:
+        """The persons that the detector finds. Raises EngineFailed; there must be a detector."""
+        assert self.detector is not None
+        with record.stage("detect"):
+            return await self.detector.detect(picture.image)
+
+    async def _detected(self, record: RequestRecord, picture: OpenPicture) -> Chosen:
+        return Chosen(boxes_of(await self.detect(picture, record)), detected=True)
 
     async def explain(self, request: DependencyRequest, record: RequestRecord) -> DependencyMap | bytes:
         """What a keypoint of one person depended on: a map, or the PNG that was asked for.
@@ -153,7 +193,7 @@ class PoseService:
                 1, network=network, levels=(request.level,), deadline_s=record.deadline_s
             ) as room:
                 with record.stage("decode"):
-                    person = await loop.run_in_executor(self._decoders, see_person, request, self.limits, config)
+                    person = await self._pictures.in_thread(lambda: see_person(request, self.limits, config))
                 record.width, record.height = person.width, person.height
                 (found,) = await self._run(room, [person.crop.pixels], record)
             if not isinstance(found, ExplainedKeypoints):
@@ -171,8 +211,10 @@ class PoseService:
     def close(self, timeout_s: float | None = None) -> bool:
         """End the threads after what they are at; False if the network did not end in time."""
         self.stop()
-        for threads in (self._decoders, self._renderer):
-            threads.shutdown(wait=False, cancel_futures=True)
+        self._pictures.close()
+        self._renderer.shutdown(wait=False, cancel_futures=True)
+        if self.detector is not None:
+            self.detector.close()
         return self._engine.close(timeout_s)
 
     def _begin(self, record: RequestRecord) -> Network:
@@ -182,11 +224,17 @@ class PoseService:
         return network
 
     async def _crop(self, request: PoseRequest, record: RequestRecord, network: Network) -> CroppedPicture:
-        loop = asyncio.get_running_loop()
         with record.stage("decode"):
-            picture = await loop.run_in_executor(self._decoders, crop_persons, request, self.limits, network.config)
+            picture = await self._pictures.in_thread(lambda: crop_persons(request, self.limits, network.config))
         record.width, record.height = picture.width, picture.height
         return picture
+
+    def _room(
+        self, persons: int, request: PoseRequest, record: RequestRecord, network: Network, *, patient: bool = False
+    ) -> AbstractAsyncContextManager[Room]:
+        return self._engine.room(
+            persons, network=network, flip_test=request.flip_test, deadline_s=record.deadline_s, patient=patient
+        )
 
     async def _run(self, room: Room, crops: Sequence[Pixels], record: RequestRecord) -> tuple[Keypoints, ...]:
         ready_s = time.monotonic()
@@ -198,35 +246,3 @@ class PoseService:
             record.stages["queue"] = (ready_s, started_s)
             if room.started_s is not None:
                 record.stages["engine"] = (started_s, ended_s)
-
-    async def _network_answers(self, timeout_s: float | None) -> bool:
-        """Whether the network can be run. However many ask at a time, it is tried once."""
-        if self._probe is None or self._probe.done():
-            self._probe = asyncio.create_task(self._try_network())
-        try:
-            return await asyncio.wait_for(asyncio.shield(self._probe), timeout_s)
-        except TimeoutError:
-            return False
-
-    async def _try_network(self) -> bool:
-        network = self._engine.network
-        try:
-            async with self._engine.room(1, network=network) as room:
-                await room.run([network.blank()])
-        except EngineFailed:
-            return False
-        except Overloaded:
-            pass  # it has work; how that ends will tell
-        return True
-
-
-def _pose(box: Box, crop: PersonCrop, keypoints_crop: Keypoints) -> Pose:
-    keypoints = keypoints_to_image(keypoints_crop, crop)
-    return Pose(
-        box_xywh=box,
-        score=round(pose_score(keypoints.scores), DECIMALS),
-        keypoints=tuple(
-            (round(float(x), DECIMALS), round(float(y), DECIMALS), round(float(score), DECIMALS))
-            for (x, y), score in zip(keypoints.points, keypoints.scores, strict=True)
-        ),
-    )

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from model.crop import Pixels
 from model.estimator import PersonCrop, crop_person
 from model.geometry import MAX_COORDINATE, MIN_SIZE, Array, clip_box, region_area
 from model.variants import PoseConfig
@@ -57,6 +58,12 @@ def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) 
     image = decode_image(request.image, limits)
     height, width = image.shape[:2]
     boxes = request.boxes_xywh if request.boxes_xywh is not None else [(0.0, 0.0, float(width), float(height))]
+    return crop_boxes(image, boxes, limits, config)
+
+
+def crop_boxes(image: Pixels, boxes: Sequence[Box], limits: ImageLimits, config: PoseConfig) -> CroppedPicture:
+    """Crop every person of a decoded picture [H, W, 3]. Raises InvalidParameter for boxes that do not fit it."""
+    height, width = image.shape[:2]
     clipped = [clip_to_picture(f"boxes[{number}]", box, width, height) for number, box in enumerate(boxes)]
     looked_at = sum(min(region_area(box, config.input_hw), width * height) for box in clipped)
     if looked_at > MAX_LOOKS * limits.max_pixels:
@@ -66,6 +73,24 @@ def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) 
         )
     crops = [crop_person(image, box, config) for box in clipped]
     return CroppedPicture(width=width, height=height, boxes_xywh=boxes, crops=crops)
+
+
+def fitting_boxes(image: Pixels, boxes: Sequence[Box], limits: ImageLimits, config: PoseConfig) -> list[Box]:
+    """As many of the first boxes as `crop_boxes` takes of a picture [H, W, 3], without those that lie outside it.
+
+    For boxes that nobody sent, and about which nobody need be told.
+    """
+    height, width = image.shape[:2]
+    fitting, left = [], float(MAX_LOOKS * limits.max_pixels)
+    for box in boxes:
+        inside = clip_box(box, width, height)
+        if inside[2] < MIN_SIZE or inside[3] < MIN_SIZE:
+            continue
+        left -= min(region_area(inside, config.input_hw), width * height)
+        if left < 0:
+            break
+        fitting.append(box)
+    return fitting
 
 
 def clip_to_picture(name: str, box: Box, width: int, height: int) -> Array:

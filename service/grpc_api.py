@@ -7,57 +7,30 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import grpc
 
 from service.core import PoseService
-from service.errors import (
-    EngineFailed,
-    InvalidParameter,
-    Late,
-    NotAnImage,
-    Overloaded,
-    PoseServiceError,
-    SlowRequest,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    UnsupportedMedia,
-)
+from service.errors import Overloaded, PoseServiceError, Unavailable
+from service.grpc_errors import CODE_OF_ERROR, DEFECT_MESSAGE
+from service.grpc_frames import answer_frames
 from service.grpc_messages import (
     dependency_request,
     dependency_response,
     estimate_pose_response,
-    frame_answer,
-    frame_error,
     model_response,
     pose_request,
 )
-from service.grpc_stream import answer_in_order
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
-from service.record import DEFECT, DEPENDENCY, Caller, CallerGone, fit_request_id
+from service.record import DEPENDENCY, Caller, CallerGone, fit_request_id
+from service.streaming import StreamObserver
 
 log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-CODE_OF_ERROR: dict[type[PoseServiceError], grpc.StatusCode] = {
-    NotAnImage: grpc.StatusCode.INVALID_ARGUMENT,
-    TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
-    UnsupportedMedia: grpc.StatusCode.INVALID_ARGUMENT,
-    InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
-    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    SlowRequest: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    Late: grpc.StatusCode.DEADLINE_EXCEEDED,
-    Unavailable: grpc.StatusCode.UNAVAILABLE,
-    EngineFailed: grpc.StatusCode.INTERNAL,
-}
-DEFECT_MESSAGE = "an internal error; the log has the details"
 
 
 class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
@@ -65,12 +38,14 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
 
     Args:
         service: behind it.
-        max_frames: the most frames of one stream that are read and unanswered.
+        max_frames: the most frames of one stream that are read and unanswered, where every frame is answered.
+        observer: is told how the frames of streams fare.
     """
 
-    def __init__(self, service: PoseService, *, max_frames: int) -> None:
+    def __init__(self, service: PoseService, *, max_frames: int, observer: StreamObserver | None = None) -> None:
         self._service = service
         self._max_frames = max_frames
+        self._observer = observer or StreamObserver()
 
     async def EstimatePose(  # noqa: N802 (the name in the contract)
         self, request: pb.EstimatePoseRequest, context: Context
@@ -92,8 +67,13 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
         async with _errors_told(context, caller):
             with service.admission.stream(caller):
                 async with _until(service.stopping, context) as read:
-                    await answer_in_order(
-                        read, lambda frame: self._frame(frame, caller), partial(_write, context), limit=self._max_frames
+                    await answer_frames(
+                        service,
+                        caller,
+                        read,
+                        partial(_write, context),
+                        max_frames=self._max_frames,
+                        observer=self._observer,
                     )
                 if service.stopping.is_set():
                     raise Unavailable("the service is shutting down; send the other frames again")
@@ -116,21 +96,6 @@ class PoseServicer(pose_pb2_grpc.PoseServiceServicer):
     ) -> pb.GetModelResponse:
         """What is being served; told to everybody, as over HTTP."""
         return model_response(self._service.info)
-
-    async def _frame(self, frame: pb.StreamPosesRequest, stream: Caller) -> pb.StreamPosesResponse:
-        """One frame of a stream; what is wrong with it is in its answer."""
-        caller = replace(stream, method="frame", request_id=f"{stream.request_id}/{frame.frame_id}", timeout_s=None)
-        try:
-            async with self._service.admission.frame(caller) as record:
-                self._service.admission.hold(record, len(frame.image))
-                result = await self._service.estimate(pose_request(frame), record, patient=True)
-                return frame_answer(frame.frame_id, result)
-        except PoseServiceError as error:
-            code = CODE_OF_ERROR[type(error)].value[0]
-            return frame_error(frame.frame_id, code, str(error), error.reason)
-        except Exception:
-            log.exception("request %s failed on a defect", caller.request_id)
-            return frame_error(frame.frame_id, grpc.StatusCode.INTERNAL.value[0], DEFECT_MESSAGE, DEFECT)
 
 
 def _caller(context: Context, method: str) -> Caller:

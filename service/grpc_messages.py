@@ -7,15 +7,29 @@ from typing import TypeVar
 
 from model.levels import COLORMAPS
 from service.errors import InvalidParameter
+from service.following import FollowedFrame
 from service.grpc_words import (
     IS_PICTURE_OF_NUMBER,
     LEVEL_OF_NUMBER,
     MODE_OF_NUMBER,
     NUMBER_OF_LEVEL,
     NUMBER_OF_MODE,
+    PACE_OF_NUMBER,
 )
 from service.pb import pose_pb2 as pb
-from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, Pose, PoseRequest, PoseResult, read_keypoint
+from service.poses import (
+    Box,
+    DependencyMap,
+    DependencyRequest,
+    Image,
+    ModelInfo,
+    Pose,
+    PoseRequest,
+    PoseResult,
+    RawPicture,
+    read_keypoint,
+)
+from service.streaming import StreamSettings
 
 Word = TypeVar("Word")
 
@@ -23,7 +37,36 @@ Word = TypeVar("Word")
 def pose_request(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> PoseRequest:
     """What a call, or a frame of a stream, asks for."""
     boxes = [box_xywh(box) for box in message.boxes] or None
-    return PoseRequest(image=message.image, boxes_xywh=boxes, flip_test=message.flip_test)
+    return PoseRequest(image=_picture(message), boxes_xywh=boxes, flip_test=message.flip_test)
+
+
+def followed_frame(message: pb.StreamPosesRequest, *, arrived_s: float) -> FollowedFrame:
+    """What a frame of a stream asks for, and when it was taken: at its arrival, if it does not say."""
+    captured_s = message.captured_us / 1e6 if message.HasField("captured_us") else arrived_s
+    return FollowedFrame(request=pose_request(message), captured_s=captured_s)
+
+
+def stream_settings(options: pb.StreamOptions) -> StreamSettings:
+    """How a stream is to be answered. Raises InvalidParameter for words and numbers that mean nothing."""
+    return StreamSettings(
+        plain=options.plain,
+        pace=_word("options.pace", options.pace, PACE_OF_NUMBER),
+        smoothing=_smoothing(options.smoothing) if options.HasField("smoothing") else None,
+        detect_every=options.detect_every if options.HasField("detect_every") else None,
+    )
+
+
+def _smoothing(asked: pb.Smoothing) -> dict[str, float]:
+    return {field.name: value for field, value in asked.ListFields()}
+
+
+def _picture(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> Image:
+    """Raises InvalidParameter for a frame with pixels and a file."""
+    if not (isinstance(message, pb.StreamPosesRequest) and message.HasField("raw")):
+        return message.image
+    if message.image:
+        raise InvalidParameter("both image and raw are there; allowed: one of them")
+    return RawPicture(width=message.raw.width, height=message.raw.height, rgb=message.raw.rgb)
 
 
 def box_xywh(box: pb.Box) -> Box:
@@ -38,7 +81,9 @@ def estimate_pose_response(result: PoseResult) -> pb.EstimatePoseResponse:
 
 def frame_answer(frame_id: int, result: PoseResult) -> pb.StreamPosesResponse:
     """The answer to a frame that has poses."""
-    return pb.StreamPosesResponse(frame_id=frame_id, image=_size(result), poses=_poses(result.poses))
+    return pb.StreamPosesResponse(
+        frame_id=frame_id, image=_size(result), poses=_poses(result.poses), detected=result.detected
+    )
 
 
 def frame_error(frame_id: int, code: int, message: str, reason: str) -> pb.StreamPosesResponse:
@@ -104,6 +149,7 @@ def model_response(info: ModelInfo) -> pb.GetModelResponse:
             pb.LevelAttention(level=NUMBER_OF_LEVEL[level], layers=shape.layers, heads=shape.heads)
             for level, shape in info.attention.items()
         ],
+        detector=info.detector,
     )
 
 
@@ -123,6 +169,7 @@ def _poses(poses: Iterable[Pose]) -> list[pb.Pose]:
             bbox=pb.Box(x=pose.box_xywh[0], y=pose.box_xywh[1], width=pose.box_xywh[2], height=pose.box_xywh[3]),
             score=pose.score,
             keypoints=[pb.Keypoint(x=x, y=y, score=score) for x, y, score in pose.keypoints],
+            track_id=pose.track_id,
         )
         for pose in poses
     ]

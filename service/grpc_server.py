@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from service.core import PoseService
 from service.grpc_api import PoseServicer
 from service.pb import pose_pb2, pose_pb2_grpc
+from service.streaming import StreamObserver
 
 SERVICE_NAME = pose_pb2.DESCRIPTOR.services_by_name["PoseService"].full_name
 BOXES_BYTES = 2**20  # of a message beside its picture; far more boxes than are taken
@@ -32,13 +33,16 @@ OPTIONS = (
 )
 
 
-def make_grpc_server(service: PoseService, *, max_frames: int, max_requests: int) -> grpc.aio.Server:
+def make_grpc_server(
+    service: PoseService, *, max_frames: int, max_requests: int, observer: StreamObserver | None = None
+) -> grpc.aio.Server:
     """A server without a port; call on the event loop that will run it.
 
     Args:
         service: behind it.
-        max_frames: the most frames of one stream that are read and unanswered.
+        max_frames: the most frames of one stream that are read and unanswered, where every frame is answered.
         max_requests: the most calls that the service admits; a few more are let in, to be refused with words.
+        observer: is told how the frames of streams fare.
     """
     max_bytes = service.limits.max_bytes + BOXES_BYTES
     server = grpc.aio.server(
@@ -49,7 +53,8 @@ def make_grpc_server(service: PoseService, *, max_frames: int, max_requests: int
         ),
         maximum_concurrent_rpcs=max_requests + SPARE_RPCS,
     )
-    pose_pb2_grpc.add_PoseServiceServicer_to_server(PoseServicer(service, max_frames=max_frames), server)  # type: ignore[no-untyped-call]
+    servicer = PoseServicer(service, max_frames=max_frames, observer=observer)
+    pose_pb2_grpc.add_PoseServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     reflection.enable_server_reflection((SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     return server
 

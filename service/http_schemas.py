@@ -15,7 +15,7 @@ from service.poses import Box, ModelInfo, PoseResult
 
 BOXES_HELP = (
     "JSON array of boxes [x, y, width, height] in pixels of the upright picture, (0, 0) being its top-left pixel. "
-    "Absent: the whole picture is one person."
+    "Absent: the persons that the detector finds, the surest first; without a detector the whole picture is one person."
 )
 FLIP_TEST_HELP = "true: also look at the mirrored picture and average; a little more precise, twice the work."
 
@@ -151,6 +151,7 @@ class ModelBody(BaseModel):
     keypoints: list[str] = Field(description="names, in the order of every pose")
     skeleton: list[tuple[int, int]] = Field(description="pairs of keypoint indices, from 0, that a drawing joins")
     attention: dict[Level, AttentionBody] = Field(description="what dependency maps there are, by level")
+    detector: str = Field(description="what finds persons where a request has no boxes; none: nothing does")
 
     @classmethod
     def of(cls, info: ModelInfo) -> ModelBody:
@@ -169,6 +170,7 @@ class ModelBody(BaseModel):
             attention={
                 level: AttentionBody(layers=shape.layers, heads=shape.heads) for level, shape in info.attention.items()
             },
+            detector=info.detector,
         )
 
 

@@ -10,10 +10,12 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from model.photograph import upright_rgb
-from service.errors import NotAnImage, TooLarge
+from service.errors import InvalidParameter, NotAnImage, TooLarge
+from service.poses import RawPicture
 
 if TYPE_CHECKING:  # a client decodes, too, and has no use for torch
     from model.crop import Pixels
@@ -30,19 +32,22 @@ class ImageLimits:
     max_side: int = 16_384
 
 
-def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
-    """Decode a JPEG, PNG or WebP picture; of an animation the first frame.
+def decode_image(data: bytes | RawPicture, limits: ImageLimits) -> Pixels:
+    """Decode a JPEG, PNG or WebP picture; of an animation the first frame. Raw pixels are taken as they are.
 
     The pixels are those of `model.photograph`, as in training.
 
     Args:
-        data: the file's bytes.
+        data: the file's bytes, or the pixels themselves.
 
     Returns:
         [H, W, 3] uint8 RGB.
 
-    Raises NotAnImage for anything that cannot be read, TooLarge before decoding what is too large.
+    Raises NotAnImage for anything that cannot be read, TooLarge before decoding what is too large, InvalidParameter for
+    raw pixels that are not as many as they should be.
     """
+    if isinstance(data, RawPicture):
+        return _raw_pixels(data, limits)
     if len(data) > limits.max_bytes:
         raise TooLarge(f"the image has {len(data)} bytes; allowed: at most {limits.max_bytes}")
     if not data:
@@ -63,6 +68,18 @@ def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
         # Decoders meet hostile bytes here and raise whatever they meet (OSError, struct.error, zlib.error, ...). Their
         # own words may name memory addresses, so they are not passed on.
         raise NotAnImage("the picture is damaged or cut off and cannot be read") from error
+
+
+def _raw_pixels(raw: RawPicture, limits: ImageLimits) -> Pixels:
+    if min(raw.width, raw.height) < 1:
+        raise InvalidParameter(f"raw is {raw.width} x {raw.height} pixels; allowed: at least 1 x 1")
+    _check_size(raw.width, raw.height, limits)
+    wanted = 3 * raw.width * raw.height
+    if len(raw.rgb) != wanted:
+        raise InvalidParameter(
+            f"raw.rgb has {len(raw.rgb)} bytes; allowed of {raw.width} x {raw.height} pixels: {wanted}, 3 for each"
+        )
+    return np.frombuffer(raw.rgb, dtype=np.uint8).reshape(raw.height, raw.width, 3)
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

@@ -17,12 +17,14 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
+from service.detecting import DetectorObserver
 from service.engine import Engine, EngineObserver
 from service.errors import ALL_ERRORS
 from service.network import Network
 from service.poses import ModelInfo
 from service.record import DEFECT, DEPENDENCY, GONE, METHODS, OK, PROTOCOLS, STAGES, RequestRecord
 from service.reloading import ReloadObserver
+from service.streaming import PACES, Pace, StreamObserver
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 PERSONS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
@@ -30,7 +32,7 @@ OUTCOMES = (OK, GONE, DEFECT, *(error.reason for error in ALL_ERRORS))
 RELOADS = ("ok", "failed", "rolled_back")
 
 
-class Metrics(EngineObserver, ReloadObserver):
+class Metrics(EngineObserver, ReloadObserver, DetectorObserver, StreamObserver):
     """The series of one service. Give `on_request` to the admission, the object itself to the engine and to reloads."""
 
     def __init__(self) -> None:
@@ -93,6 +95,37 @@ class Metrics(EngineObserver, ReloadObserver):
             "When what is being served took over, at the start or later, in Unix time.",
             registry=registry,
         )
+        self._detector_seconds = Histogram(
+            "btranspose_detector_duration_seconds",
+            "One run of the detector, on one picture or several.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._detected_pictures = Counter(
+            "btranspose_detector_pictures", "Pictures that the detector looked at.", registry=registry
+        )
+        self._detected_persons = Counter(
+            "btranspose_detector_persons", "Persons that the detector found.", registry=registry
+        )
+        self._detector_failures = Counter(
+            "btranspose_detector_failures", "Pictures that the detector could not be run on.", registry=registry
+        )
+        self._frame_age_seconds = Histogram(
+            "btranspose_stream_frame_age_seconds",
+            "How old the frames of streams are when they are answered, from their arrival.",
+            ("pace",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._dropped_frames = Counter(
+            "btranspose_stream_frames_dropped",
+            "Frames of streams that were dropped for newer ones.",
+            ("pace",),
+            registry=registry,
+        )
+        for pace in PACES:
+            self._frame_age_seconds.labels(pace)
+            self._dropped_frames.labels(pace)
         for outcome in RELOADS:
             self._reloads.labels(outcome)
         for protocol in PROTOCOLS:
@@ -129,6 +162,20 @@ class Metrics(EngineObserver, ReloadObserver):
 
     def on_dropped(self, persons: int, because: str) -> None:
         self._dropped.labels(because).inc(persons)
+
+    def on_detected(self, pictures: int, persons: int, seconds: float) -> None:
+        self._detector_seconds.observe(seconds)
+        self._detected_pictures.inc(pictures)
+        self._detected_persons.inc(persons)
+
+    def on_detector_failed(self) -> None:
+        self._detector_failures.inc()
+
+    def on_frame_answered(self, pace: Pace, age_s: float) -> None:
+        self._frame_age_seconds.labels(pace).observe(age_s)
+
+    def on_frame_dropped(self, pace: Pace) -> None:
+        self._dropped_frames.labels(pace).inc()
 
     def watch(
         self,

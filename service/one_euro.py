@@ -31,19 +31,19 @@ class SmoothingSettings:
 
     min_cutoff_hz: of a joint at rest, the paper's f_cmin; lower: less jitter, more lag. The paper's own start is 1.
     beta: what speed adds to the cutoff, in Hz for one person size a second; higher: less lag in motion. 0: none.
-    d_cutoff_hz: of the speed's own filter; the paper's is 1.
+    derivative_cutoff_hz: of the speed's own filter; the paper's is 1.
     reset_after_s: a joint that was not seen for longer starts anew.
     min_joint_score: a keypoint below it is a guess.
     """
 
     min_cutoff_hz: float = 1.0
     beta: float = 10.0
-    d_cutoff_hz: float = 1.0
+    derivative_cutoff_hz: float = 1.0
     reset_after_s: float = 0.5
     min_joint_score: float = RESCORE_ABOVE
 
     def __post_init__(self) -> None:
-        for name in ("min_cutoff_hz", "d_cutoff_hz", "reset_after_s"):
+        for name in ("min_cutoff_hz", "derivative_cutoff_hz", "reset_after_s"):
             value = getattr(self, name)
             require(0 < value < math.inf, name, value, "above 0, and finite")
         require(0 <= self.beta < math.inf, "beta", self.beta, "at least 0, and finite")
@@ -81,7 +81,7 @@ class OneEuroFilter:
         """Points [J, 2] of the J joints that are known, elapsed_s [J, 1] since each was seen."""
         settings, before = self._settings, self._points[known]
         speeds = self._speeds[known]
-        speeds = speeds + _gain(settings.d_cutoff_hz, elapsed_s) * ((points - before) / elapsed_s - speeds)
+        speeds = speeds + _gain(settings.derivative_cutoff_hz, elapsed_s) * ((points - before) / elapsed_s - speeds)
         cutoff_hz = settings.min_cutoff_hz + settings.beta * np.hypot(speeds[:, :1], speeds[:, 1:]) / size
         self._points[known] = before + _gain(cutoff_hz, elapsed_s) * (points - before)
         self._speeds[known] = speeds

@@ -12,37 +12,60 @@ Box = tuple[float, float, float, float]  # x, y, width, height
 
 ALL_KEYPOINTS = "all"  # instead of one keypoint
 
+NO_DETECTOR = "none"
+
 DECIMALS = 3  # of a coordinate in pixels and of a score, rounded once for every protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawPicture:
+    """Pixels of an upright picture: `rgb` has 3 bytes for each, row by row from the top, without padding."""
+
+    width: int
+    height: int
+    rgb: bytes
+
+
+Image = bytes | RawPicture  # the bytes of a JPEG, PNG or WebP file, or the pixels themselves
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseRequest:
     """A picture and the persons in it.
 
-    `boxes_xywh` are in pixels of the upright picture; None means that the whole picture is one person.
+    `boxes_xywh` are in pixels of the upright picture; None means those that the detector finds, or, without one, that
+    the whole picture is one person.
     """
 
-    image: bytes
+    image: Image
     boxes_xywh: Sequence[Box] | None = None
     flip_test: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """One person: its box, and K keypoints (x, y, score) in pixels of the upright picture; scores in 0..1."""
+    """One person: its box, and K keypoints (x, y, score) in pixels of the upright picture; scores in 0..1.
+
+    `track_id`: in a stream the same for the same person, from 1; 0 for who is not followed.
+    """
 
     box_xywh: Box
     score: float
     keypoints: tuple[tuple[float, float, float], ...]
+    track_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoseResult:
-    """The poses in the order of the request's boxes, and the size of the upright picture."""
+    """The poses in the order of the request's boxes, and the size of the upright picture.
+
+    `detected`: whether the detector looked at it; then its surest person comes first.
+    """
 
     width: int
     height: int
     poses: tuple[Pose, ...]
+    detected: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +128,10 @@ class AttentionShape:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What is being served. `skeleton`: pairs of indices of the keypoints that a drawing joins."""
+    """What is being served. `skeleton`: pairs of indices of the keypoints that a drawing joins.
+
+    `detector`: what finds persons where a request has no boxes; `none`: then the whole picture is one person.
+    """
 
     variant: str
     label: str
@@ -118,6 +144,7 @@ class ModelInfo:
     attention: Mapping[Level, AttentionShape]
     keypoint_names: tuple[str, ...]
     skeleton: tuple[tuple[int, int], ...]
+    detector: str = NO_DETECTOR
 
 
 def keypoint_word(keypoint: str | int | None) -> str:

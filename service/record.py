@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 PROTOCOLS = ("http", "grpc")
 DEPENDENCY = "dependency"
 METHODS = ("pose", DEPENDENCY, "stream", "frame")  # a stream is one request, and each of its frames is one
-STAGES = ("read", "decode", "queue", "engine", "render")
+STAGES = ("read", "decode", "detect", "queue", "engine", "render")
 
 OK = "ok"
 GONE = "gone"  # the caller left

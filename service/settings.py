@@ -52,7 +52,14 @@ class ServiceSettings(BaseSettings):
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
         default="auto",
-        description="auto: bf16 where the hardware multiplies in it; int8: NAME.int8.xml, on a CPU",
+        description="auto: bf16 where that is faster than fp32; int8: NAME.int8.xml, on a CPU",
+    )
+    detector: str = Field(
+        default="none",
+        description="finds persons where a request has no boxes: embedded, onnx:PATH, or none (all is one person)",
+    )
+    detect_every: int = Field(
+        default=10, ge=1, le=1000, description="of a stream the detector looks at every n-th frame at least"
     )
     threads: int = Field(default=0, ge=0, le=1024, description="of the network on a CPU; 0: as torch chooses")
     host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 for all")

@@ -18,12 +18,14 @@ from model.variants import PoseConfig, variant
 from service.admission import Admission, Observer
 from service.api_keys import ApiKeys
 from service.core import PoseService
+from service.detecting import DetectorQueue
 from service.engine import Engine, EngineObserver
 from service.explaining import attention_shapes
 from service.images import ImageLimits
 from service.lane import Lane
 from service.network import Network
 from service.poses import ModelInfo
+from service.tracking_values import TrackerSettings
 from service.work import Estimator
 
 CONFIG = variant("c3a1-4", input_hw=(64, 48))
@@ -156,6 +158,8 @@ def make_service(
     admission: Admission | None = None,
     limits: ImageLimits | None = None,
     max_persons: int = 100,
+    detector: DetectorQueue | None = None,
+    tracking: TrackerSettings | None = None,
 ) -> PoseService:
     """A service on a fake network: `engine` and `admission` where a test needs them to be special."""
     return PoseService(
@@ -163,4 +167,6 @@ def make_service(
         admission or make_admission(),
         limits=limits or ImageLimits(),
         max_persons=max_persons,
+        detector=detector,
+        tracking=tracking,
     )

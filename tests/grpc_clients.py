@@ -27,6 +27,7 @@ from service.metrics import Metrics
 from service.pb import pose_pb2 as pb
 from service.pb import pose_pb2_grpc
 from service.running import warm
+from service.streaming import StreamObserver
 
 Answer = TypeVar("Answer")
 
@@ -65,9 +66,10 @@ async def served(
     ready: bool = True,
     tls: dict[str, Any] | None = None,
     credentials: grpc.ChannelCredentials | None = None,
+    observer: StreamObserver | None = None,
 ) -> AsyncIterator[Served]:
     """Serve until the context is left. `ready`: wait until the service is. `tls`: as `add_port` has it."""
-    server = make_grpc_server(service, max_frames=max_frames, max_requests=max_requests)
+    server = make_grpc_server(service, max_frames=max_frames, max_requests=max_requests, observer=observer)
     address = f"127.0.0.1:{add_port(server, '127.0.0.1:0', **(tls or {}))}"
     health = asyncio.create_task(follow_readiness(service, add_health(server)))
     channel = (

@@ -13,12 +13,14 @@ from browsers import (  # noqa: F401 (fixtures)
     Visit,
     canvas_pixels,
     choose,
+    choose_joint,
     chromium_fixture,
     downloaded,
     drag,
     explorer_fixture,
     give,
     joint,
+    maps_shown,
     on_picture,
     running_site_fixture,
     shared_visit_fixture,
@@ -27,8 +29,10 @@ from browsers import (  # noqa: F401 (fixtures)
     visit_fixture,
 )
 from drawings import STANDING, noise_photograph
+from model.detection import Detections
 from model.skeleton import COCO
 from pictures import encoded, square, with_orientation
+from service.detecting import DetectorQueue
 
 ORANGE, BLUE, GREEN = (255, 140, 0), (0, 170, 255), (60, 220, 60)
 DROP = """([base64, type, kind]) => {
@@ -236,3 +240,40 @@ def test_a_small_picture_is_enlarged_and_nothing_else(explorer):
     choose(explorer, encoded(square()))
     bounds = explorer.locator("#drawing").bounding_box()
     assert bounds["width"] / bounds["height"] == pytest.approx(60 / 80, abs=0.01)
+
+
+class TwoPeople:
+    """Finds people in the left and in the right half of every picture, as long as it is to find any."""
+
+    name = "two"
+
+    def __init__(self) -> None:
+        self.boxes = [[10.5, 20.25, 120.0, 360.0], [160.0, 20.0, 120.0, 360.0]]
+
+    def detect(self, images):
+        boxes = np.array(self.boxes, dtype=float).reshape(-1, 4)
+        return [Detections(boxes, np.linspace(0.9, 0.8, len(boxes)))] * len(images)
+
+
+@pytest.fixture(name="two_people")
+def two_people_fixture(site):
+    detector = TwoPeople()
+    site.service.detector = DetectorQueue(detector, max_batch=1)
+    yield detector
+    site.service.detector.close()
+    site.service.detector = None
+
+
+def test_the_people_that_the_detector_finds_are_listed_and_can_be_asked_about(two_people, explorer, site):
+    choose(explorer, photograph())
+    status(explorer, "32 joints of 2 people found. Choose one to see what it depends on.")
+    people = explorer.locator("#people button.person")
+    assert people.all_inner_texts() == ["1: 120 × 360 at 11, 20 · score 0.90", "2: 120 × 360 at 160, 20 · score 0.90"]
+    people.nth(1).click()
+    choose_joint(explorer)
+    maps_shown(explorer, "left wrist")
+    assert {asked.box_xywh for asked in site.maps} == {(160.0, 20.0, 120.0, 360.0)}
+    two_people.boxes = []
+    choose(explorer, photograph(310))
+    status(explorer, "The detector found nobody. Drag on the picture, or add a box, to say where somebody is.")
+    assert people.all_inner_texts() == ["Whole picture"]

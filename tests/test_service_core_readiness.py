@@ -8,7 +8,7 @@ import pytest
 
 from callers import Faulty, all_ready, ask, new_record, play, serving, start
 from fakes import BrightestPixel, make_engine, make_service
-from service import core
+from service import readiness
 from service.core import PoseService
 from service.errors import EngineFailed, Unavailable
 from service.record import Caller
@@ -141,7 +141,7 @@ def test_a_health_check_of_a_network_that_hangs_is_answered_and_hangs_no_second_
             estimator.fails_with = None
             estimator.gate.clear()
             with monkeypatch.context() as patched:
-                patched.setattr(core, "PROBE_TIMEOUT_S", 0.001)
+                patched.setattr(readiness, "PROBE_TIMEOUT_S", 0.001)
                 for _ in range(5):
                     assert await service.why_not_ready() == "the network failed the last 1 times; see the log"
             assert engine.persons == 1  # all asked after the same run

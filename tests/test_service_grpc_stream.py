@@ -37,7 +37,8 @@ def test_each_frame_is_answered_in_order_under_the_id_that_it_was_sent_with():
     assert all(len(answer.poses) == 1 and not answer.HasField("error") for answer in answers)
 
 
-def test_a_frame_has_the_numbers_that_a_call_of_its_own_would_have():
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_frame_has_the_numbers_that_a_call_of_its_own_would_have(plain: bool):
     asked = [
         (image, boxes, flip_test)
         for image in (jpeg(), encoded(square(center=(20, 60))))
@@ -47,9 +48,13 @@ def test_a_frame_has_the_numbers_that_a_call_of_its_own_would_have():
 
     async def talk(to: Served) -> None:
         frames = [frame(number, image, boxes, flip_test=flip) for number, (image, boxes, flip) in enumerate(asked)]
+        frames[0].options.plain = plain
         streamed = await stream_of(to, frames)
         for (image, boxes, flip_test), answer in zip(asked, streamed, strict=True):
             alone = await to.poses.EstimatePose(estimate_request(image, boxes, flip_test=flip_test))
+            assert all(bool(pose.track_id) is not plain for pose in answer.poses)
+            for pose in answer.poses:
+                pose.ClearField("track_id")
             assert (answer.image, list(answer.poses)) == (alone.image, list(alone.poses))
 
     ask(make_service(), talk)

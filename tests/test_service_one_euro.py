@@ -38,7 +38,7 @@ class PaperFilter:
 
 def test_along_one_axis_it_is_the_paper_s_filter():
     """Speeds are in person sizes there: beta in pixels is beta over the size."""
-    chosen = SmoothingSettings(min_cutoff_hz=0.7, beta=4.0, d_cutoff_hz=1.3)
+    chosen = SmoothingSettings(min_cutoff_hz=0.7, beta=4.0, derivative_cutoff_hz=1.3)
     ours, papers = OneEuroFilter(17, chosen), PaperFilter(0.7, 4.0 / SIZE, 1.3)
     rng = np.random.default_rng(0)
     now_s = 0.0
@@ -135,7 +135,7 @@ def test_whatever_comes_stays_within_what_came(frames):
         ("min_cutoff_hz", 0.0, "above 0"),
         ("min_cutoff_hz", math.nan, "above 0"),
         ("beta", -1.0, "at least 0"),
-        ("d_cutoff_hz", math.inf, "above 0"),
+        ("derivative_cutoff_hz", math.inf, "above 0"),
         ("reset_after_s", -1.0, "above 0"),
         ("min_joint_score", 1.1, "0 to 1"),
     ],

@@ -113,7 +113,8 @@ function removeAndFocus(number) {
 function describePersons() {
   state.persons.forEach(({ box, pose }, number) => {
     const button = byId("people").children[number].querySelector("button");
-    const name = box ? `${number + 1}: ${box[2]} × ${box[3]} at ${box[0]}, ${box[1]}` : "Whole picture";
+    const [x, y, w, h] = (box ?? []).map(Math.round);
+    const name = box ? `${number + 1}: ${w} × ${h} at ${x}, ${y}` : "Whole picture";
     button.textContent = pose ? `${name} · score ${pose.score.toFixed(2)}` : name;
     button.setAttribute("aria-pressed", String(number === state.chosen));
   });

@@ -23,18 +23,35 @@ async function askForPoses() {
   }
 }
 
+/** Whether the persons of the answer are those that the detector found, and not those of boxes that were drawn. */
+function wereDetected() {
+  return state.model.detector !== "none" && !state.persons.some(({ box }) => box);
+}
+
 function showPoses(answer) {
   state.answer = answer;
-  answer.poses.forEach((pose, number) => {
-    state.persons[number].pose = pose;
-  });
-  describePersons();
-  listJoints();
-  drawStage();
+  if (wereDetected()) {
+    state.persons = answer.poses.map((pose) => ({ box: pose.bbox, pose }));
+    if (state.persons.length === 0) state.persons.push({ box: null, pose: null });
+    state.chosen = 0;
+    listPersons();
+  } else {
+    answer.poses.forEach((pose, number) => {
+      state.persons[number].pose = pose;
+    });
+    describePersons();
+    listJoints();
+    drawStage();
+  }
   const { width, height } = state.picture;
   if (answer.image.width !== width || answer.image.height !== height) {
     const sizes = `${answer.image.width} by ${answer.image.height} pixels, the browser ${width} by ${height}`;
     complain("pose", new Error(`The service sees ${sizes}; what is drawn may be in the wrong place.`));
+    return;
+  }
+  if (answer.poses.length === 0) {
+    say("The detector found nobody. Drag on the picture, or add a box, to say where somebody is.");
+    refreshMaps();
     return;
   }
   const sure = answer.poses.map((pose) => triples(pose).filter(([, , confidence]) => confidence >= SURE_ABOVE).length);
