@@ -22,6 +22,7 @@ from service.client_errors import UnexpectedAnswer
 from service.client_frames import Frame, FrameAnswer, checked_boxes
 from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
 from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
+from service.client_options import Smoothing, StreamOptions
 from service.client_questions import MapOptions, PictureOptions, asked_keypoint
 from service.client_show import map_summary, poses_png, poses_table
 from service.errors import InvalidParameter, PoseServiceError
@@ -34,6 +35,8 @@ __all__ = [
     "Frame",
     "FrameAnswer",
     "PoseClient",
+    "Smoothing",
+    "StreamOptions",
     "UnexpectedAnswer",
     "connect",
     "connect_async",

@@ -29,11 +29,15 @@ class PoseRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """One person: its box, and K keypoints (x, y, score) in pixels of the upright picture; scores in 0..1."""
+    """One person: its box, and K keypoints (x, y, score) in pixels of the upright picture; scores in 0..1.
+
+    `track_id`: in a stream the same number for the same person, from 1; 0: the person is not followed.
+    """
 
     box_xywh: Box
     score: float
     keypoints: tuple[tuple[float, float, float], ...]
+    track_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
