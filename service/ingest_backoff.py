@@ -17,7 +17,7 @@ class BackOff:
     """
 
     tries: int
-    first_s: float = FIRST_S
+    first_s: float = field(default_factory=lambda: FIRST_S)
     most_s: float = MOST_S
     failures: int = 0
     chance: random.Random = field(default_factory=random.Random, repr=False)

@@ -119,9 +119,10 @@ class Video:
             raise SourceFailed(f"{place.name} has no video")
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "SLICE" if place.is_live else "AUTO"  # by frames is faster, and each comes later
-        self._start_s = float((self._stream.start_time or 0) * (self._stream.time_base or 0))
+        self._start_s = self._said_start_s()  # None: the first frame's
         if start_s > 0:
-            self._seek(start_s)
+            self._start_s = self._start_s or 0.0
+            self._seek(self._start_s + start_s)
 
     @property
     def frame_rate(self) -> Fraction | None:
@@ -181,7 +182,12 @@ class Video:
             return
         for picture in pictures:
             self._broken_in_a_row = 0
-            yield (None if picture.pts is None else picture.time - self._start_s), picture
+            if picture.pts is None:
+                yield None, picture
+                continue
+            if self._start_s is None:
+                self._start_s = picture.time
+            yield picture.time - self._start_s, picture
 
     def _note_broken(self, error: av.FFmpegError) -> None:
         self.broken += 1
@@ -189,12 +195,18 @@ class Video:
         if self._broken_in_a_row > MAX_BROKEN:
             raise _failed(self.place, error) from error
 
-    def _seek(self, start_s: float) -> None:
+    def _said_start_s(self) -> float | None:
+        """Where the clock of the video begins."""
+        if self._stream.start_time is not None and self._stream.time_base is not None:
+            return float(self._stream.start_time * self._stream.time_base)
+        return None if self._container.start_time is None else self._container.start_time / av.time_base
+
+    def _seek(self, clock_s: float) -> None:
         try:
-            self._container.seek(round((start_s + self._start_s) * av.time_base))
+            self._container.seek(round(clock_s * av.time_base))
         except av.FFmpegError as error:
             self.close()
-            raise SourceFailed(f"{self.place.name} cannot be begun at {start_s:g} s: {error.strerror}") from error
+            raise SourceFailed(f"{self.place.name} cannot be begun later: {error.strerror}") from error
 
 
 class Timeline:

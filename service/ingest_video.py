@@ -23,6 +23,7 @@ from service.poses import ModelInfo, Pose
 SUFFIX = ".mp4"
 TICKS_S = 60_000  # in a second; the times of 24, 25, 30 and 60 frames a second, and of television's 30/1.001, are whole
 USUAL_RATE = Fraction(30)
+KEY_FRAME_EVERY = 60  # frames; so many are in one fragment, and lost if the machine fails
 # The first that there is. Without frames that refer to later ones (bf), each is written when it comes.
 ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20", "bf": "0"}, "mpeg4": {"qscale": "3"}}
 
@@ -42,9 +43,11 @@ class AnnotatedVideo:
         self._path, self._rate, self._ratio = path, frame_rate or USUAL_RATE, sample_aspect_ratio
         self._stream: VideoStream | None = None
         self._last_tick = -1
+        self._has_failed = False
         # What is written is at once in fragments, which play without an end; closing makes it a plain file.
+        how = {"movflags": "hybrid_fragmented", "flush_packets": "1"}
         try:
-            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "hybrid_fragmented"})
+            self._container = av.open(str(path), "w", format="mp4", options=how)
         except OSError as error:
             raise OutputFailed(f"{path}: {error.strerror}") from error
 
@@ -58,12 +61,13 @@ class AnnotatedVideo:
                 self._stream = self._opened(drawn, answered.frame.picture)
             self._encode(self._stream, drawn, answered.frame.time_s)
         except (av.FFmpegError, OSError) as error:
+            self._has_failed = True
             raise OutputFailed(f"{self._path}: {error.strerror}") from error
 
     def close(self) -> None:
         """Finish the file. Raises OutputFailed; what was written before plays all the same."""
         try:
-            if self._stream is not None:
+            if self._stream is not None and not self._has_failed:  # PyAV crashes if it is asked again after a failure
                 self._container.mux(self._stream.encode(None))
             self._container.close()
         except (av.FFmpegError, OSError) as error:
@@ -76,6 +80,7 @@ class AnnotatedVideo:
         height, width = first.shape[:2]
         stream.width, stream.height = width + width % 2, height + height % 2  # colours are for two by two pixels
         stream.pix_fmt = "yuv420p"
+        stream.gop_size = KEY_FRAME_EVERY
         stream.time_base = stream.codec_context.time_base = Fraction(1, TICKS_S)
         if self._ratio is not None:
             is_turned = (width, height) != (stored.width, stored.height)
