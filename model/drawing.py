@@ -29,8 +29,9 @@ _LINES_PER_PICTURE = 250  # a line of a person who fills the picture is this par
 _LINES_PER_PERSON = 50  # and no line is thicker than this part of its person
 _SUBPIXEL_BITS = 4  # cv2 takes coordinates as whole numbers of 1/16 pixel
 _GOLDEN_PART = (5**0.5 - 1) / 2  # of the colour circle: numbers that follow each other lie far apart
-_SATURATIONS = (0.85, 0.55)  # for every other number, so that hues that come near again differ all the same
-_INK_RGB = (0, 0, 0)
+_SATURATIONS = (0.75, 0.45)  # for every other number, so that hues that come near again differ all the same
+_DARK_RGB, _LIGHT_RGB = (0, 0, 0), (255, 255, 255)
+_LUMA = np.array([0.299, 0.587, 0.114])
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PICTURE_OF_SCALE_1 = 900  # pixels of the shorter side of a picture in which text has cv2's own size
 _FARTHEST = 30_000.0  # pixels; cv2 draws wrong lines to points that are absurdly far away
@@ -133,9 +134,11 @@ def draw_identity(
     plate_width, plate_height = text_width + 2 * margin, text_height + 2 * margin
     left = round(float(np.clip(highest[0] - plate_width / 2, 0, max(0, width - plate_width))))
     top = round(float(np.clip(highest[1] - 3 * margin - plate_height, 0, max(0, height - plate_height))))
-    cv2.rectangle(image, (left, top), (left + plate_width, top + plate_height), identity_rgb(track_id), cv2.FILLED)
+    color = identity_rgb(track_id)
+    ink = _DARK_RGB if _LUMA @ color > 127 else _LIGHT_RGB
+    cv2.rectangle(image, (left, top), (left + plate_width, top + plate_height), color, cv2.FILLED)
     place = (left + margin, top + margin + text_height)
-    cv2.putText(image, text, place, _FONT, scale, _INK_RGB, stroke, cv2.LINE_AA)
+    cv2.putText(image, text, place, _FONT, scale, ink, stroke, cv2.LINE_AA)
 
 
 def _thickness(image: Pixels, points: npt.NDArray[np.float64]) -> int:

@@ -9,6 +9,7 @@ Needs `pip install '.[ingest]'`. docs/ingest.md says what comes out, and what ha
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -18,6 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from types import FrameType
+
+# gRPC writes lines of its own to stderr, also of what is no more than another try.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
 
 from service.client import PoseClient, connect
 from service.client_credentials import credentials

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +144,37 @@ def test_a_live_source_goes_on_with_its_newest_frame_when_the_service_is_back(se
     assert told[-1] == 59
     assert sum(line["dropped"] + 1 for line in lines) == 60
     assert server.numbers()[-1][0] > told[4] + 1, "frames from the time without a service are not sent"
+
+
+def test_a_live_stream_that_breaks_off_is_opened_again_until_it_is_given_up(server, tmp_path, capfd):
+    clip = write_video(tmp_path / "clip.mkv", FRAMES)
+    asked: list[str] = []
+
+    class Camera(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if len(asked) <= 2:
+                super().do_GET()
+            else:
+                self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Camera, directory=tmp_path)) as camera:
+        threading.Thread(target=camera.serve_forever, args=(0.01,)).start()
+        url = f"http://user:secret@127.0.0.1:{camera.server_port}/{clip.name}"
+        code, lines = run(url, server, "--live", "--tries", 3, "--out", tmp_path / "out.mp4")
+        camera.shutdown()
+    assert code == 1
+    said = capfd.readouterr().err
+    assert "has broken off, and is given up after 3 failures in a row" in said
+    assert "secret" not in said
+    told = numbers(lines)
+    assert told == sorted(set(told))
+    assert told[-1] == 2 * FRAMES - 1, "it goes on counting"
+    assert (np.diff([line["time_s"] for line in lines]) > 0).all()
+    assert len(read_video(tmp_path / "out.mp4")[0]) == len(lines)
 
 
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
