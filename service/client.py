@@ -17,11 +17,13 @@ from pathlib import Path
 
 from model.levels import COLORMAPS, LEVELS, MODES
 from service.client_base import AsyncPoseClient, PoseClient
+from service.client_credentials import add_credentials, credentials
 from service.client_endpoint import Endpoint
 from service.client_errors import UnexpectedAnswer
 from service.client_frames import Frame, FrameAnswer, checked_boxes
 from service.client_grpc import AsyncGrpcPoseClient, GrpcPoseClient
 from service.client_http import ENDS_STREAM, AsyncHttpPoseClient, HttpPoseClient
+from service.client_options import Smoothing, StreamOptions
 from service.client_questions import MapOptions, PictureOptions, asked_keypoint
 from service.client_show import map_summary, poses_png, poses_table
 from service.errors import InvalidParameter, PoseServiceError
@@ -34,6 +36,8 @@ __all__ = [
     "Frame",
     "FrameAnswer",
     "PoseClient",
+    "Smoothing",
+    "StreamOptions",
     "UnexpectedAnswer",
     "connect",
     "connect_async",
@@ -99,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         boxes = checked_boxes(parse_boxes(given.boxes))
-        client = _connected(given)
+        client = connect(given.address, timeout_s=given.timeout_s, **credentials(given))
         _check_files(given)
         _check_dependency(given, boxes)
     except (ValueError, OSError, InvalidParameter) as error:
@@ -144,10 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print what the service answers over HTTP, one line for each IMAGE")
     add("--draw", type=Path, metavar="OUT.png", help="write the picture with its skeletons; takes one IMAGE")
     _add_dependency(parser)
-    add("--api-key-file", type=Path, metavar="FILE", help="holds the API key and nothing else")
-    add("--ca-cert", type=Path, metavar="PEM", help="who may have signed the service's certificate")
-    add("--client-cert", type=Path, metavar="PEM", help="the client's own certificate, for mutual TLS")
-    add("--client-key", type=Path, metavar="PEM", help="its private key")
+    add_credentials(parser)
     return parser
 
 
@@ -168,17 +169,6 @@ def _head(text: str) -> int | str:
     if text != "mean" and not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no head; allowed: a number from 0, or mean")
     return text if text == "mean" else int(text)
-
-
-def _connected(given: argparse.Namespace) -> PoseClient:
-    return connect(
-        given.address,
-        api_key=given.api_key_file.read_text().strip() if given.api_key_file else None,
-        timeout_s=given.timeout_s,
-        ca_cert=given.ca_cert,
-        client_cert=given.client_cert,
-        client_key=given.client_key,
-    )
 
 
 def _check_files(given: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self, Unpack
 
 from service.client_frames import Frame, FrameAnswer
+from service.client_options import StreamOptions
 from service.client_questions import MapOptions, PictureOptions, map_of, map_question, picture_question, png_of
 from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
 
@@ -93,7 +94,12 @@ class PoseClient(ABC):
 
     @abstractmethod
     def stream(
-        self, frames: Iterable[Frame], *, timeout_s: float | None = None, request_id: str | None = None
+        self,
+        frames: Iterable[Frame],
+        *,
+        options: StreamOptions | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
     ) -> Iterator[FrameAnswer]:
         """The answers to frames, in their order, one for each; work begins when the first answer is asked for.
 
@@ -101,11 +107,18 @@ class PoseClient(ABC):
         before their answers have been taken; the service is told no deadline but that of the whole stream. Over HTTP,
         each frame is sent when the answer to the one before has been taken, as a request with the client's timeout.
 
+        A live stream (`options.pace`) reads `frames` at once, sends the newest, and answers those that were not
+        dropped; each answer tells which were dropped since the one before. The last frame is always answered.
+
+        Persons are followed over gRPC, unless the options say `plain`. HTTP offers none of it: each of its frames is a
+        request of its own; any options but `plain`, and frames with `raw`, raise InvalidParameter there.
+
         A frame that cannot be answered has the error in its answer. What concerns all frames is raised and ends the
         stream: Unauthenticated, Unavailable, UnexpectedAnswer, Late for `timeout_s`, and whatever `frames` raises.
 
         Args:
             frames: taken one after the other.
+            options: None: as the service has it; over gRPC persons are followed, and every frame is answered.
             timeout_s: how long the whole stream may take; None: without end.
             request_id: for the log of the service.
         """
@@ -181,6 +194,7 @@ class AsyncPoseClient(ABC):
         self,
         frames: Iterable[Frame] | AsyncIterable[Frame],
         *,
+        options: StreamOptions | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[FrameAnswer]:

@@ -24,6 +24,7 @@ from service.client_grpc_messages import (
     read_poses,
 )
 from service.client_grpc_stream import AsyncEnding, AsyncFeed, Feed
+from service.client_options import StreamOptions
 from service.errors import Late, Unavailable
 from service.pb import pose_pb2, pose_pb2_grpc
 from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
@@ -81,15 +82,21 @@ class GrpcPoseClient(PoseClient):
             return read_dependency(self._stub.GetDependency(dependency_message(request), **call))
 
     def stream(
-        self, frames: Iterable[Frame], *, timeout_s: float | None = None, request_id: str | None = None
+        self,
+        frames: Iterable[Frame],
+        *,
+        options: StreamOptions | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
     ) -> Iterator[FrameAnswer]:
-        feed = Feed(frames)
+        feed = Feed(frames, options)
         call = _stream_call(self._endpoint, timeout_s, request_id)
         answers = self._stub.StreamPoses(feed.messages(), **call)
         try:
             with _translated(self._endpoint, call):
                 for message in answers:
-                    yield read_frame(message)
+                    answer = feed.settled(read_frame(message))
+                    yield answer
                     feed.answered()
         finally:
             feed.end()
@@ -149,16 +156,18 @@ class AsyncGrpcPoseClient(AsyncPoseClient):
         self,
         frames: Iterable[Frame] | AsyncIterable[Frame],
         *,
+        options: StreamOptions | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[FrameAnswer]:
-        feed = AsyncFeed(frames)
+        feed = AsyncFeed(frames, options)
         call = _stream_call(self._endpoint, timeout_s, request_id)
         answers = self._stub.StreamPoses(feed.messages(), **call)
         ending = AsyncEnding(answers)
         try:
             async for message in answers:
-                yield read_frame(message)
+                answer = feed.settled(read_frame(message))
+                yield answer
                 feed.answered()
         except grpc.RpcError as raised:
             if (error := await ending.error(raised)) is not None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from service.client_errors import ERROR_OF_REASON, UnexpectedAnswer, make_error, seconds_of
-from service.client_frames import Frame, FrameAnswer, read_request
+from service.client_frames import Frame, FrameAnswer, RawPixels, checked_boxes
+from service.client_options import Pace, StreamOptions
 from service.errors import (
     EngineFailed,
     InvalidParameter,
@@ -40,6 +43,10 @@ from service.poses import (
     keypoint_word,
 )
 
+NUMBER_OF_PACE: dict[Pace, pb.StreamPace] = {
+    "every_frame": pb.STREAM_PACE_EVERY_FRAME,
+    "live": pb.STREAM_PACE_LIVE,
+}
 # For reasons that this client does not know.
 ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidParameter,
@@ -67,12 +74,25 @@ def pose_message(request: PoseRequest) -> pb.EstimatePoseRequest:
 
 def frame_message(frame: Frame) -> pb.StreamPosesRequest:
     """A question about one frame of a stream. Raises OSError if its image is a path that cannot be read."""
-    request = read_request(frame.image, frame.boxes_xywh, frame.flip_test)
+    image = frame.image.read_bytes() if isinstance(frame.image, Path) else frame.image
     return pb.StreamPosesRequest(
         frame_id=frame.frame_id,
-        image=request.image,
-        boxes=_box_messages(request.boxes_xywh),
-        flip_test=request.flip_test,
+        image=image,
+        raw=None if frame.raw is None else _raw_message(frame.raw),
+        boxes=_box_messages(checked_boxes(frame.boxes_xywh)),
+        flip_test=frame.flip_test,
+        captured_us=frame.captured_us,
+    )
+
+
+def options_message(options: StreamOptions) -> pb.StreamOptions:
+    """What the first frame of a stream says of all."""
+    smoothing = None if options.smoothing is None else pb.Smoothing(**asdict(options.smoothing))
+    return pb.StreamOptions(
+        plain=options.plain,
+        pace=NUMBER_OF_PACE[options.pace],
+        smoothing=smoothing,
+        detect_every=options.detect_every,
     )
 
 
@@ -83,6 +103,7 @@ def read_poses(message: pb.EstimatePoseResponse | pb.StreamPosesResponse) -> Pos
             box_xywh=(pose.bbox.x, pose.bbox.y, pose.bbox.width, pose.bbox.height),
             score=pose.score,
             keypoints=tuple((keypoint.x, keypoint.y, keypoint.score) for keypoint in pose.keypoints),
+            track_id=pose.track_id,
         )
         for pose in message.poses
     )
@@ -156,11 +177,21 @@ def read_model(message: pb.GetModelResponse) -> ModelInfo:
 
 def read_frame(message: pb.StreamPosesResponse) -> FrameAnswer:
     """The answer to one frame of a stream."""
-    if not message.HasField("error"):
-        return FrameAnswer(message.frame_id, read_poses(message), None)
-    error = message.error
+    failed = message.HasField("error")
+    return FrameAnswer(
+        message.frame_id,
+        result=None if failed else read_poses(message),
+        error=_frame_error(message.error) if failed else None,
+        dropped_frames=message.dropped_frames,
+        dropped_frame_ids=tuple(message.dropped_frame_ids),
+        detected=message.detected,
+        age_s=message.age_seconds,
+    )
+
+
+def _frame_error(error: pb.FrameError) -> PoseServiceError:
     kind = ERROR_OF_REASON.get(error.reason) or ERROR_OF_CODE.get(_CODE_OF_NUMBER.get(error.code, grpc.StatusCode.OK))
-    return FrameAnswer(message.frame_id, None, make_error(kind or UnexpectedAnswer, error.message))
+    return make_error(kind or UnexpectedAnswer, error.message)
 
 
 def error_of_call(error: grpc.RpcError, address: str, timeout_s: float | None) -> PoseServiceError:
@@ -181,6 +212,10 @@ def error_of_call(error: grpc.RpcError, address: str, timeout_s: float | None) -
     if kind is Late and timeout_s is not None:
         return Late(f"{address} did not answer within {timeout_s:g} s")
     return kind(f"{address} answered {code.name}: {details}")
+
+
+def _raw_message(raw: RawPixels) -> pb.RawImage:
+    return pb.RawImage(width=raw.shape[1], height=raw.shape[0], rgb=raw.tobytes())
 
 
 def _box_messages(boxes: Sequence[Box] | None) -> list[pb.Box]:

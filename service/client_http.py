@@ -25,8 +25,9 @@ from service.client_http_messages import (
     read_poses,
     read_ready,
 )
-from service.errors import Late, PoseServiceError, Unauthenticated, Unavailable
-from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseResult
+from service.client_options import StreamOptions
+from service.errors import InvalidParameter, Late, PoseServiceError, Unauthenticated, Unavailable
+from service.poses import Box, DependencyMap, DependencyRequest, ModelInfo, PoseRequest, PoseResult
 
 ENDS_STREAM = (Unauthenticated, Unavailable, UnexpectedAnswer)  # they concern every frame
 
@@ -57,8 +58,14 @@ class HttpPoseClient(PoseClient):
         return read_dependency(self._send(dependency_call(self._endpoint, request, timeout_s, request_id)))
 
     def stream(
-        self, frames: Iterable[Frame], *, timeout_s: float | None = None, request_id: str | None = None
+        self,
+        frames: Iterable[Frame],
+        *,
+        options: StreamOptions | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
     ) -> Iterator[FrameAnswer]:
+        _check_offered(options)
         clock = _StreamClock(self._endpoint, timeout_s)
         for frame in frames:
             yield self._answer(frame, clock.left_s(), request_id)
@@ -76,7 +83,7 @@ class HttpPoseClient(PoseClient):
         self._client.close()
 
     def _answer(self, frame: Frame, timeout_s: float, request_id: str | None) -> FrameAnswer:
-        request = read_request(frame.image, frame.boxes_xywh, frame.flip_test)
+        request = _read_frame(frame)
         call = pose_call(self._endpoint, request, timeout_s, request_id)
         try:
             result = read_poses(self._send(call))
@@ -118,9 +125,11 @@ class AsyncHttpPoseClient(AsyncPoseClient):
         self,
         frames: Iterable[Frame] | AsyncIterable[Frame],
         *,
+        options: StreamOptions | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[FrameAnswer]:
+        _check_offered(options)
         clock = _StreamClock(self._endpoint, timeout_s)
         async for frame in each(frames):
             yield await self._answer(frame, clock.left_s(), request_id)
@@ -138,7 +147,7 @@ class AsyncHttpPoseClient(AsyncPoseClient):
         await self._client.aclose()
 
     async def _answer(self, frame: Frame, timeout_s: float, request_id: str | None) -> FrameAnswer:
-        request = await asyncio.to_thread(read_request, frame.image, frame.boxes_xywh, frame.flip_test)
+        request = await asyncio.to_thread(_read_frame, frame)
         call = pose_call(self._endpoint, request, timeout_s, request_id)
         try:
             result = read_poses(await self._send(call))
@@ -168,6 +177,23 @@ class _StreamClock:
         if left_s <= 0:
             raise Late(f"the stream took longer than {self._timeout_s:g} s")
         return min(left_s, self._frame_timeout_s)
+
+
+def _check_offered(options: StreamOptions | None) -> None:
+    """Frames that are requests of their own cannot be followed, nor dropped for newer ones."""
+    if options is not None and not (options.plain and options.pace == "every_frame"):
+        raise InvalidParameter(
+            f"{options} is not offered over HTTP, where each frame is a request of its own; allowed there: None, or "
+            "StreamOptions(plain=True); anything else at a grpc:// or grpcs:// address"
+        )
+
+
+def _read_frame(frame: Frame) -> PoseRequest:
+    if frame.image is None:
+        raise InvalidParameter(
+            f"frame {frame.frame_id} has raw pixels, which are not offered over HTTP; allowed there: image"
+        )
+    return read_request(frame.image, frame.boxes_xywh, frame.flip_test)
 
 
 def _failed(frame: Frame, error: PoseServiceError) -> FrameAnswer:

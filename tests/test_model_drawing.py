@@ -12,8 +12,10 @@ from model.drawing import (
     MIN_SIDE,
     RIGHT_RGB,
     RIM_RGB,
+    draw_identity,
     draw_pose,
     draw_poses,
+    identity_rgb,
 )
 from model.skeleton import COCO
 
@@ -96,3 +98,39 @@ def test_a_small_person_is_drawn_finer_than_a_large_one():
 def test_a_person_without_joints_leaves_the_picture_as_it_is():
     drawn = draw_poses(grey(640, 480), [pose_of({}), pose_of({NOSE: (300, 200)}, score=0.1)], COCO)
     assert (drawn == 90).all()
+
+
+def test_limbs_may_have_one_colour_and_joints_keep_their_sides():
+    image = grey(640, 640)
+    pose = pose_of({LEFT_ELBOW: (100, 300), LEFT_WRIST: (500, 300)})
+    draw_pose(image, pose[:, :2], pose[:, 2] > 0, COCO, limbs_rgb=(1, 2, 3))
+    assert tuple(image[300, 300]) == (1, 2, 3)
+    assert tuple(image[300, 500]) == LEFT_RGB
+
+
+def test_identities_near_each_other_have_colours_that_can_be_told_apart():
+    colors = np.array([identity_rgb(number) for number in range(1, 200)], dtype=float)
+    for number in range(1, 6):
+        differences = np.abs(colors[number:] - colors[:-number]).max(axis=1)
+        assert differences.min() > 60
+    assert identity_rgb(2**63) == identity_rgb(2**63)
+
+
+@pytest.mark.parametrize("place", [(320, 240), (0, 0), (639, 479), (-900, -900)])
+def test_a_number_is_written_on_its_colour_above_the_person_and_within_the_picture(place):
+    image = grey(640, 480)
+    pose = pose_of({NOSE: place, LEFT_WRIST: (place[0], place[1] + 100)})
+    draw_identity(image, pose[:, :2], pose[:, 2] > 0, 1234)
+    is_plate = (image == identity_rgb(1234)).all(axis=2)
+    rows, columns = np.nonzero(is_plate)
+    assert len(rows) > 200
+    assert (image != 90).any(axis=2).sum() > 1.1 * len(rows), "there is writing on it"
+    assert rows.max() < max(60, place[1])
+    assert columns.min() - 1 <= max(0, min(place[0], 639)) <= columns.max() + 60
+
+
+def test_a_person_without_joints_has_no_number():
+    image = grey(640, 480)
+    pose = pose_of({})
+    draw_identity(image, pose[:, :2], pose[:, 2] > 0, 7)
+    assert (image == 90).all()
