@@ -12,7 +12,7 @@ import grpc
 
 from service.client_errors import ERROR_OF_REASON, UnexpectedAnswer, make_error, seconds_of
 from service.client_frames import Frame, FrameAnswer, RawPixels, checked_boxes
-from service.client_options import Pace, StreamOptions
+from service.client_options import StreamOptions
 from service.errors import (
     EngineFailed,
     InvalidParameter,
@@ -29,6 +29,7 @@ from service.grpc_words import (
     NUMBER_OF_FORMAT,
     NUMBER_OF_LEVEL,
     NUMBER_OF_MODE,
+    NUMBER_OF_PACE,
 )
 from service.pb import pose_pb2 as pb
 from service.poses import (
@@ -43,10 +44,6 @@ from service.poses import (
     keypoint_word,
 )
 
-NUMBER_OF_PACE: dict[Pace, pb.StreamPace] = {
-    "every_frame": pb.STREAM_PACE_EVERY_FRAME,
-    "live": pb.STREAM_PACE_LIVE,
-}
 # For reasons that this client does not know.
 ERROR_OF_CODE: dict[grpc.StatusCode, type[PoseServiceError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidParameter,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from service.errors import InvalidParameter
+from service.streaming import PACES, Pace
 
-Pace = Literal["every_frame", "live"]
-PACES: tuple[Pace, ...] = get_args(Pace)
 MAX_DETECT_EVERY = 2**32 - 1  # that the wire has room for
 
 
@@ -18,7 +16,8 @@ class Smoothing:
     """A One-Euro filter for each joint (Casiez et al. 2012): smooth when still, quick when fast. None: the server's.
 
     min_cutoff_hz: cutoff frequency at rest; lower is steadier.
-    beta: how much the cutoff rises with speed, in hertz for each person's height a second; higher lags less.
+    beta: how much the cutoff rises with speed, in hertz for one person size (the root of the box's area) a second;
+        higher lags less.
     derivative_cutoff_hz: cutoff frequency of the speed itself.
 
     Raises InvalidParameter.

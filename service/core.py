@@ -149,7 +149,7 @@ class PoseService:
         if not patient:
             async with self._room(1, request, record, network):
                 pass
-        async with AsyncExitStack() as until_answered, self._pictures.opened(request.image, record) as opened:
+        async with AsyncExitStack() as until_answered, self._pictures.opened(request.picture, record) as opened:
             chosen = await choose(opened)
             boxes = fitting_boxes(opened.image, chosen.boxes_xywh[: self.max_persons], self.limits, network.config)
             record.persons = len(boxes)

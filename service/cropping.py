@@ -55,7 +55,7 @@ def crop_persons(request: PoseRequest, limits: ImageLimits, config: PoseConfig) 
 
     Raises NotAnImage, TooLarge, or InvalidParameter for boxes that do not fit the picture.
     """
-    image = decode_image(request.image, limits)
+    image = decode_image(request.picture, limits)
     height, width = image.shape[:2]
     boxes = request.boxes_xywh if request.boxes_xywh is not None else [(0.0, 0.0, float(width), float(height))]
     return crop_boxes(image, boxes, limits, config)

@@ -21,7 +21,6 @@ from service.poses import (
     Box,
     DependencyMap,
     DependencyRequest,
-    Image,
     ModelInfo,
     Pose,
     PoseRequest,
@@ -37,7 +36,7 @@ Word = TypeVar("Word")
 def pose_request(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> PoseRequest:
     """What a call, or a frame of a stream, asks for."""
     boxes = [box_xywh(box) for box in message.boxes] or None
-    return PoseRequest(image=_picture(message), boxes_xywh=boxes, flip_test=message.flip_test)
+    return PoseRequest(image=message.image, raw=_raw(message), boxes_xywh=boxes, flip_test=message.flip_test)
 
 
 def followed_frame(message: pb.StreamPosesRequest, *, arrived_s: float) -> FollowedFrame:
@@ -60,10 +59,10 @@ def _smoothing(asked: pb.Smoothing) -> dict[str, float]:
     return {field.name: value for field, value in asked.ListFields()}
 
 
-def _picture(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> Image:
-    """Raises InvalidParameter for a frame with pixels and a file."""
+def _raw(message: pb.EstimatePoseRequest | pb.StreamPosesRequest) -> RawPicture | None:
+    """The pixels of a frame that has them. Raises InvalidParameter if it has a file, too."""
     if not (isinstance(message, pb.StreamPosesRequest) and message.HasField("raw")):
-        return message.image
+        return None
     if message.image:
         raise InvalidParameter("both image and raw are there; allowed: one of them")
     return RawPicture(width=message.raw.width, height=message.raw.height, rgb=message.raw.rgb)

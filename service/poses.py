@@ -33,13 +33,19 @@ Image = bytes | RawPicture  # the bytes of a JPEG, PNG or WebP file, or the pixe
 class PoseRequest:
     """A picture and the persons in it.
 
-    `boxes_xywh` are in pixels of the upright picture; None means those that the detector finds, or, without one, that
-    the whole picture is one person.
+    `image`: the bytes of a file; `raw`, where it is given, is the picture instead. `boxes_xywh` are in pixels of the
+    upright picture; None means those that the detector finds, or, without one, that the whole picture is one person.
     """
 
-    image: Image
+    image: bytes = b""
     boxes_xywh: Sequence[Box] | None = None
     flip_test: bool = False
+    raw: RawPicture | None = None
+
+    @property
+    def picture(self) -> Image:
+        """What is to be looked at."""
+        return self.image if self.raw is None else self.raw
 
 
 @dataclass(frozen=True, kw_only=True)
