@@ -56,6 +56,7 @@ STAGE_S, BATCH, BATCH_S = (
     "btranspose_batch_persons",
     "btranspose_batch_duration_seconds",
 )
+FRAME_AGE_S = "btranspose_stream_frame_age_seconds"
 NOT_OK = ', outcome=~"internal|engine_failed"'
 UNARY = ', method="pose"'
 
@@ -107,6 +108,23 @@ ROWS: dict[str, list[Panel]] = {
             "dropped: {{reason}}": rate("btranspose_dropped_persons_total", "reason"),
             "failed batches": rate("btranspose_engine_failures_total", ""),
         }, "a second", bad_from=0.01),
+    ],
+    "Video": [
+        Panel("Age of a frame at its answer", "s", {
+            "p50 {{pace}}": quantile(0.5, FRAME_AGE_S, "pace"),
+            "p95 {{pace}}": quantile(0.95, FRAME_AGE_S, "pace"),
+        }, "from its arrival; live: of the newest frame"),
+        Panel("Frames", "none", {
+            "answered: {{pace}}": rate(f"{FRAME_AGE_S}_count", "pace"),
+            "dropped: {{pace}}": rate("btranspose_stream_frames_dropped_total", "pace"),
+        }, "a second; of live streams older frames are dropped for newer ones"),
+        Panel("Detector", "none", {
+            "pictures a second": rate("btranspose_detector_pictures_total", ""),
+            "persons found in one": f"{rate('btranspose_detector_persons_total', '')} / "
+                                    f"{rate('btranspose_detector_pictures_total', '')}",
+            "busy, 0 to 1": rate("btranspose_detector_duration_seconds_sum", ""),
+            "failures a second": rate("btranspose_detector_failures_total", ""),
+        }),
     ],
     "Process": [
         Panel("Memory", "bytes", {"resident {{instance}}": f"process_resident_memory_bytes{PROCESS}"}),
