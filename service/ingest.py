@@ -59,6 +59,7 @@ class _Asked:
     sending: Sending
     options: StreamOptions
     tries: int
+    timeout_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,10 @@ class _Outputs:
 
 
 class _Stop:
-    """The first SIGINT or SIGTERM lets what was sent be answered, the second one does not wait for it."""
+    """The first SIGINT or SIGTERM lets what was sent be answered, the second one does not wait for it.
+
+    by: the first of them.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -84,13 +88,16 @@ class _Stop:
         self._heard: SimpleQueue[int | None] = SimpleQueue()
 
     @contextmanager
-    def on_signals(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Call `stop` in another thread when a signal comes: a handler itself may take no lock."""
+    def on_signals(self, stop: Callable[[], None], hurry: Callable[[], None]) -> Iterator[None]:
+        """Call `stop` when a signal comes, and `hurry` when another one does; in a thread, since they take locks."""
 
         def listen() -> None:
-            if self._heard.get() is not None:
+            if (number := self._heard.get()) is not None:
+                self.by = number
                 self.event.set()
                 stop()
+            if self._heard.get() is not None:
+                hurry()
 
         thread = threading.Thread(target=listen, name="signals", daemon=True)
         thread.start()
@@ -100,14 +107,12 @@ class _Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._heard.put(None)
+            for _ in range(2):
+                self._heard.put(None)
             thread.join()
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if self.by is not None:
-            raise KeyboardInterrupt
-        self.by = number
-        self._heard.put(number)
+        self._heard.put(number)  # which a handler may do at any time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,6 +148,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
         sending=asked_sending(given),
         options=asked_options(given, place),
         tries=given.tries,
+        timeout_s=given.timeout_s,
     )
     asked.connect().close()  # whose errors are those of the command line
     return asked
@@ -178,11 +184,12 @@ def _run(asked: _Asked, video: Video, outputs: _Outputs) -> int:
         asked.sending,
         outbox,
         every=asked.playing.every,
+        answer_s=asked.timeout_s,
         back_off=BackOff(asked.tries),
         stopped=stop.event,
         tell=progress.tell,
     )
-    with stop.on_signals(outbox.stop):
+    with stop.on_signals(outbox.stop, ingest.hurry):
         reader.start()
         failure = _failure_of(ingest, outbox, outputs, progress)
         stop.event.set()
@@ -209,8 +216,6 @@ def _failure_of(ingest: Ingest, outbox: Outbox, outputs: _Outputs, progress: Pro
                 outputs.lines.write(answered)
             if outputs.video is not None:
                 outputs.video.write(answered, ingest.model)
-    except KeyboardInterrupt:
-        return None  # the second signal; the first has said what the exit code is
     except BrokenPipeError:
         return OutputFailed("")  # nobody reads on; end without a word
     except (GaveUp, PoseServiceError, OutputFailed) as error:
