@@ -191,12 +191,15 @@ def _run(asked: _Asked, video: Video, outputs: _Outputs) -> int:
     )
     with stop.on_signals(outbox.stop, ingest.hurry):
         reader.start()
-        failure = _failure_of(ingest, outbox, outputs, progress)
-        stop.event.set()
-        outbox.stop()
-        reader.join(READER_END_S)
-        failure = _failure_of_closing(outputs) or failure
-    progress.close()
+        try:
+            failure = _failure_of(ingest, outbox, outputs, progress)
+        finally:
+            stop.event.set()
+            outbox.stop()
+            reader.join(READER_END_S)
+            failure_of_closing = _failure_of_closing(outputs)
+            progress.close()
+    failure = failure or failure_of_closing
     progress.tell(progress.summary(broken=reader.broken, connections=ingest.connections))
     if failure is not None:
         if str(failure):
@@ -218,7 +221,7 @@ def _failure_of(ingest: Ingest, outbox: Outbox, outputs: _Outputs, progress: Pro
                 outputs.video.write(answered, ingest.model)
     except BrokenPipeError:
         return OutputFailed("")  # nobody reads on; end without a word
-    except (GaveUp, PoseServiceError, OutputFailed) as error:
+    except (GaveUp, PoseServiceError, OutputFailed, OSError) as error:
         return error
     if outbox.failure is not None and not isinstance(outbox.failure, SourceFailed):
         raise outbox.failure
