@@ -23,6 +23,12 @@ from types import FrameType
 # gRPC writes lines of its own to stderr, also of what is no more than another try.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
 
+try:
+    import av  # noqa: F401
+    import tqdm  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; try: pip install '.[ingest]'", name=error.name) from error
+
 from service.client import PoseClient, connect
 from service.client_credentials import credentials
 from service.client_options import StreamOptions
