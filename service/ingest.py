@@ -23,6 +23,12 @@ from types import FrameType
 # gRPC writes lines of its own to stderr, also of what is no more than another try.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read when it is imported
 
+try:
+    import av  # noqa: F401
+    import tqdm  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; try: pip install '.[ingest]'", name=error.name) from error
+
 from service.client import PoseClient, connect
 from service.client_credentials import credentials
 from service.client_options import StreamOptions
@@ -59,6 +65,7 @@ class _Asked:
     sending: Sending
     options: StreamOptions
     tries: int
+    timeout_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +83,10 @@ class _Outputs:
 
 
 class _Stop:
-    """The first SIGINT or SIGTERM lets what was sent be answered, the second one does not wait for it."""
+    """The first SIGINT or SIGTERM lets what was sent be answered, the second one does not wait for it.
+
+    by: the first of them.
+    """
 
     def __init__(self) -> None:
         self.event = threading.Event()
@@ -84,13 +94,16 @@ class _Stop:
         self._heard: SimpleQueue[int | None] = SimpleQueue()
 
     @contextmanager
-    def on_signals(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Call `stop` in another thread when a signal comes: a handler itself may take no lock."""
+    def on_signals(self, stop: Callable[[], None], hurry: Callable[[], None]) -> Iterator[None]:
+        """Call `stop` when a signal comes, and `hurry` when another one does; in a thread, since they take locks."""
 
         def listen() -> None:
-            if self._heard.get() is not None:
+            if (number := self._heard.get()) is not None:
+                self.by = number
                 self.event.set()
                 stop()
+            if self._heard.get() is not None:
+                hurry()
 
         thread = threading.Thread(target=listen, name="signals", daemon=True)
         thread.start()
@@ -100,14 +113,12 @@ class _Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._heard.put(None)
+            for _ in range(2):
+                self._heard.put(None)
             thread.join()
 
     def _hear(self, number: int, _: FrameType | None) -> None:
-        if self.by is not None:
-            raise KeyboardInterrupt
-        self.by = number
-        self._heard.put(number)
+        self._heard.put(number)  # which a handler may do at any time
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,6 +154,7 @@ def _asked(given: argparse.Namespace) -> _Asked:
         sending=asked_sending(given),
         options=asked_options(given, place),
         tries=given.tries,
+        timeout_s=given.timeout_s,
     )
     asked.connect().close()  # whose errors are those of the command line
     return asked
@@ -178,18 +190,22 @@ def _run(asked: _Asked, video: Video, outputs: _Outputs) -> int:
         asked.sending,
         outbox,
         every=asked.playing.every,
+        answer_s=asked.timeout_s,
         back_off=BackOff(asked.tries),
         stopped=stop.event,
         tell=progress.tell,
     )
-    with stop.on_signals(outbox.stop):
+    with stop.on_signals(outbox.stop, ingest.hurry):
         reader.start()
-        failure = _failure_of(ingest, outbox, outputs, progress)
-        stop.event.set()
-        outbox.stop()
-        reader.join(READER_END_S)
-        failure = _failure_of_closing(outputs) or failure
-    progress.close()
+        try:
+            failure = _failure_of(ingest, outbox, outputs, progress)
+        finally:
+            stop.event.set()
+            outbox.stop()
+            reader.join(READER_END_S)
+            failure_of_closing = _failure_of_closing(outputs)
+            progress.close()
+    failure = failure or failure_of_closing
     progress.tell(progress.summary(broken=reader.broken, connections=ingest.connections))
     if failure is not None:
         if str(failure):
@@ -209,11 +225,9 @@ def _failure_of(ingest: Ingest, outbox: Outbox, outputs: _Outputs, progress: Pro
                 outputs.lines.write(answered)
             if outputs.video is not None:
                 outputs.video.write(answered, ingest.model)
-    except KeyboardInterrupt:
-        return None  # the second signal; the first has said what the exit code is
     except BrokenPipeError:
         return OutputFailed("")  # nobody reads on; end without a word
-    except (GaveUp, PoseServiceError, OutputFailed) as error:
+    except (GaveUp, PoseServiceError, OutputFailed, OSError) as error:
         return error
     if outbox.failure is not None and not isinstance(outbox.failure, SourceFailed):
         raise outbox.failure

@@ -9,8 +9,9 @@ from pathlib import Path
 from service.client_credentials import add_credentials
 from service.client_options import Smoothing, StreamOptions
 from service.ingest_output import STDOUT
+from service.ingest_place import Place
 from service.ingest_reader import Playing
-from service.ingest_source import Place, Video
+from service.ingest_source import Video
 from service.ingest_stream import Sending
 from service.ingest_video import SUFFIX
 
@@ -40,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="failures in a row to give up after (%(default)s; 0: never)",
     )
     group.add_argument(
-        "--timeout-s", type=float, default=30.0, metavar="S", help="for the first answer of a connection (%(default)g)"
+        "--timeout-s", type=float, default=30.0, metavar="S", help="how long the service may say nothing (%(default)g)"
     )
     add_credentials(parser)
     return parser

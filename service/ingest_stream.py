@@ -25,7 +25,6 @@ from service.ingest_source import SourceFrame
 from service.poses import DECIMALS, ModelInfo, Pose
 
 MAY_PASS = (Unavailable, Overloaded, Late, EngineFailed)  # of a whole stream; anything else would be said again
-ANSWER_S = 30.0  # without any answer, though frames wait for theirs; then the connection is given up
 GRACE_S = 5.0  # for answers to come when it is to stop
 LOOK_S = 0.1  # how often that is looked at
 
@@ -73,6 +72,7 @@ class Ingest:
         sending: how frames are sent.
         outbox: has the frames.
         every: the difference between the numbers of frames that follow each other.
+        answer_s: without any answer, though frames wait for theirs, after which a connection is given up.
         back_off: of connections.
         stopped: set when what is sent is to be answered, and nothing more to be sent.
         tell: says a line to whoever looks on.
@@ -86,16 +86,19 @@ class Ingest:
         outbox: Outbox,
         *,
         every: int,
+        answer_s: float,
         back_off: BackOff,
         stopped: threading.Event,
         tell: Callable[[str], None],
     ) -> None:
         self._connect, self._options, self._sending, self._outbox = connect, options, sending, outbox
-        self._every, self._back_off, self._stopped, self._tell = every, back_off, stopped, tell
+        self._every, self._answer_s, self._back_off = every, answer_s, back_off
+        self._stopped, self._tell = stopped, tell
         self._last_number = -every
         self._highest_id = 0
         self._heard_s = 0.0
-        self._stopped_s = 0.0
+        self._stopped_s: float | None = None
+        self._hurried = False
         self.connections = 0
         self.model: ModelInfo | None = None
 
@@ -112,6 +115,10 @@ class Ingest:
                 return
             except MAY_PASS as error:
                 failure = error
+
+    def hurry(self) -> None:
+        """After a stop: do not wait for the answers to what was sent."""
+        self._hurried = True
 
     def _of_this_connection(self, client: PoseClient) -> Iterator[Answered]:
         self._heard_s = time.monotonic()
@@ -169,8 +176,8 @@ class Ingest:
         now_s = time.monotonic()
         if self._stopped.is_set():
             self._stopped_s = self._stopped_s or now_s
-            return now_s - self._stopped_s > GRACE_S
-        return now_s - self._heard_s > ANSWER_S and self._outbox.has_unanswered
+            return self._hurried or now_s - self._stopped_s > GRACE_S
+        return now_s - self._heard_s > self._answer_s and self._outbox.has_unanswered
 
 
 class _Watch:

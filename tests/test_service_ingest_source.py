@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.ingest_source import Place, SourceFailed, SourceFrame, Timeline, Video, upright
+from service.ingest_place import Place
+from service.ingest_source import SourceFailed, SourceFrame, Timeline, Video, upright
 from videos import SIZE, center, found, read_video, spoil, turn, write_video
 
 
