@@ -149,3 +149,10 @@ def test_frames_without_poses_are_as_if_they_had_not_been():
         following.boxes(number / 30, IMAGE_HW, None)
     (one,) = show(following, 200 / 30, ONE_BOX)
     assert one.track_id == 1
+
+
+def test_a_detection_without_area_is_nobody():
+    following = tracker()
+    other = (400.0, 100.0, 80.0, 200.0)
+    show(following, 0.0, ONE_BOX, other, detected=found(ONE_BOX, other))
+    assert len(show(following, 0.1, ONE_BOX, other, detected=found((0, 0, 0, 0), ONE_BOX, (5, 5, 0, 9), other))) == 2
