@@ -70,7 +70,7 @@ def test_one_leaves_and_another_enters():
     assert seen.ids("leaves") == [1]
     assert seen.ids("enters") == [2]
     assert seen.repeated() == 0
-    assert len(leaving) == 1, "who left is forgotten"
+    assert leaving.people == 1, "who left is forgotten"
 
 
 def test_detections_that_fail_cost_nothing():
