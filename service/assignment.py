@@ -20,8 +20,10 @@ def assign(weights: Array) -> list[tuple[int, int]]:
     """
     if weights.shape[0] > weights.shape[1]:
         return sorted((row, column) for column, row in assign(weights.T))
-    gains = np.maximum(weights, 0.0)
-    columns = _cheapest_columns(gains.max(initial=0.0) - gains)
+    columns = weights.argmax(axis=1) if weights.size else np.zeros(0, dtype=np.intp)
+    if len(set(columns.tolist())) < len(columns):  # two rows want the same; otherwise each has what it wants most
+        gains = np.maximum(weights, 0.0)
+        columns = _cheapest_columns(gains.max() - gains)
     return [(row, int(column)) for row, column in enumerate(columns) if weights[row, column] > 0]
 
 

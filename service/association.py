@@ -30,6 +30,7 @@ MAX_GROWTH = 0.5
 
 SHIFT_IOU = 0.5  # of a box that a common shift explains
 SHIFT_SHARE = 0.6  # of the people that could be there, for a shift to be believed
+SHIFT_GAIN = 0.25  # of IoU for each of them, that a shift must bring over none
 MAX_SHIFTS = 400  # tried; in a crowd larger than this allows nobody can be told by place after a jump
 MAX_RESIZE = 1.5  # of a person's size, from one frame to the next
 
@@ -67,6 +68,8 @@ def same_persons(found: Persons, duplicate_oks: float, sigmas: Sequence[float]) 
 
     Poses that are too weak to tell stay alone.
     """
+    if len(found.boxes) == 1:
+        return [[0]]
     alike, trust = _pose_similarity(found, found, np.ones((1, 1)), sigmas)
     linked = (trust >= 1) & (alike > duplicate_oks)
     groups: list[list[int]] = []
@@ -93,15 +96,15 @@ def match_boxes(predicted: Array, unseen_s: Array, detected: Array, least_iou: f
 def common_shift(predicted: Array, detected: Array) -> Array:
     """The displacement [2] of all people at once, as when the camera was knocked; zeros if there is no sign of one.
 
-    Believed if it puts at least two people, and most of them, onto detections that do not lie where people were
-    expected: of one person alone nobody can say whether the camera jumped or another came.
+    Believed if it puts at least two people, and most of them, onto detections, clearly better than they lie without it:
+    of one person alone nobody can say whether the camera jumped or another came.
     """
     still = np.zeros(2)
     most = min(len(predicted), len(detected))
     if most < 2 or len(predicted) * len(detected) > MAX_SHIFTS:
         return still
-    sizes = predicted[:, None, 2:] / detected[None, :, 2:]
-    similar = (np.maximum(sizes, 1 / sizes) < MAX_RESIZE).all(axis=-1)
+    sizes, others = predicted[:, None, 2:], detected[None, :, 2:]
+    similar = ((sizes < MAX_RESIZE * others) & (others < MAX_RESIZE * sizes)).all(axis=-1)
     centers = (detected[None, :, :2] + detected[None, :, 2:] / 2) - (
         predicted[:, None, :2] + predicted[:, None, 2:] / 2
     )
@@ -112,8 +115,9 @@ def common_shift(predicted: Array, detected: Array) -> Array:
     )
     best = box_iou(moved[:, :, None], detected[None, None]).max(axis=-1)  # [S, N]
     explained = (best >= SHIFT_IOU).sum(axis=-1)
-    chosen = int(np.where(explained == explained.max(), best.sum(axis=-1), 0.0).argmax())
-    is_jump = explained[0] < SHIFT_SHARE * most <= explained[chosen] and explained[chosen] >= 2
+    total = best.sum(axis=-1)
+    chosen = int(np.where(explained == explained.max(), total, 0.0).argmax())
+    is_jump = explained[chosen] >= max(2, SHIFT_SHARE * most) and total[chosen] >= total[0] + SHIFT_GAIN * most
     return shifts[chosen] if is_jump else still
 
 

@@ -18,9 +18,9 @@ MARGIN_SIDE, MARGIN_TOP, MARGIN_BOTTOM = 0.10, 0.21, 0.14
 MIN_ASPECT = 0.2  # of what keypoints span: a person in profile has a width, too
 
 # What one frame changes of a box's width and height (as logarithms): noise of one frame passes, a change that stays is
-# followed within a few. Keypoints that are not found make a person look smaller, and none look larger, so that boxes
-# shrink more slowly than they grow.
-GROW, SHRINK, DETECTED = 0.3, 0.1, 0.7
+# followed within a dozen. Keypoints that are not found make a person look smaller, so boxes shrink slowly; keypoints
+# that are found on a neighbour make one look larger, so they do not grow fast either.
+GROW, SHRINK, DETECTED = 0.15, 0.1, 0.7
 FOLLOW_CENTER = 0.3  # of the way to where this frame alone would put the box; `DETECTED` for detections
 
 MIN_BOX = 4.0  # pixels, of a side

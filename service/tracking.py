@@ -42,7 +42,7 @@ from service.one_euro import OneEuroFilter, SmoothingSettings
 from service.poses import Box
 from service.stream_clock import StreamClock
 from service.track import Sighting, Track, sighting_of
-from service.tracking_values import FoundPersons, Tracked, TrackedInput, TrackerSettings
+from service.tracking_values import FoundPersons, Tracked, TrackedInput, TrackerSettings, check_keypoints
 
 MIN_JOINTS = 3  # confident keypoints of a pose of somebody
 
@@ -72,10 +72,11 @@ class Tracker:
         self._is_detected = False  # whether the detector looked at it
         self._since_detection: int | None = None  # frames; None: the detector has seen nothing of this
         self._detected_s = 0.0
-        self._is_troubled = False  # somebody who was just born was missed
+        self._is_troubled = False  # somebody who was just born was missed, and the detector has not looked since
 
-    def __len__(self) -> int:
-        """How many people are followed or remembered."""
+    @property
+    def people(self) -> int:
+        """How many are followed or remembered."""
         return len(self._tracks)
 
     def detection_due(self) -> bool:
@@ -122,7 +123,7 @@ class Tracker:
         if looks is None or time_s != self._looks_s or len(poses) != len(looks):
             awaited = "no frame" if looks is None else f"{len(looks)} poses of the frame at {self._looks_s} s"
             raise ValueError(f"poses are {len(poses)} of the frame at {time_s} s; allowed: {awaited}, as boxes asked")
-        self._check(poses)
+        check_keypoints(poses, len(self._skeleton))
         self._looks = None
         threshold = self._settings.min_joint_score
         sightings = [sighting_of(pose, threshold, look.detected) for pose, look in zip(poses, looks, strict=True)]
@@ -137,7 +138,7 @@ class Tracker:
         Of several boxes of one person the best gets the id, the others 0. Keypoints are smoothed if that was asked for.
         The client's boxes count as a detector's of this frame. Errors as of `boxes` and `update`.
         """
-        self._check(poses)
+        check_keypoints(poses, len(self._skeleton))
         self._begin(time_s, None)
         self._looks = None
         threshold = self._settings.min_joint_score
@@ -158,16 +159,9 @@ class Tracker:
     def _note_frame(self, *, detected: bool) -> None:
         """The frame is done."""
         if detected:
-            self._since_detection, self._detected_s = 0, self._clock.now_s
+            self._since_detection, self._detected_s, self._is_troubled = 0, self._clock.now_s, False
         if self._since_detection is not None:
             self._since_detection += 1
-
-    def _check(self, poses: Sequence[TrackedInput]) -> None:
-        for number, pose in enumerate(poses):
-            if len(pose.scores) != len(self._skeleton):
-                raise ValueError(
-                    f"pose {number} has {len(pose.scores)} keypoints; allowed: {len(self._skeleton)}, of the skeleton"
-                )
 
     def _is_somebody(self, sighting: Sighting) -> bool:
         enough = min(MIN_JOINTS, len(self._skeleton))
@@ -190,7 +184,6 @@ class Tracker:
             given: the boxes are the client's: all are told, and each new one is somebody at once.
         """
         now_s = self._clock.now_s
-        self._is_troubled = False
         found = [sightings[number] for number in somebody]
         expected = [looked_for[number] for number in somebody]
         matches = match(self._tracks, found, expected, now_s, self._skeleton.oks_sigmas, self._settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -120,3 +121,10 @@ class TrackerSettings:
         for name in ("detect_every_s", "duplicate_s", "max_lost_s", "max_undetected_s", "max_gap_s"):
             value = getattr(self, name)
             require(0 < value < math.inf, name, value, "seconds above 0, and finite")
+
+
+def check_keypoints(poses: Sequence[TrackedInput], keypoints: int) -> None:
+    """Raises ValueError for a pose with another number of keypoints than the skeleton has."""
+    for number, pose in enumerate(poses):
+        if len(pose.scores) != keypoints:
+            raise ValueError(f"pose {number} has {len(pose.scores)} keypoints; allowed: {keypoints}, of the skeleton")

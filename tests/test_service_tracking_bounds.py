@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,15 +34,15 @@ def test_other_skeletons_are_followed():
         assert [one.track_id for one in answers] == [1]
 
 
-def visits(following: Tracker, frames: int, first: int = 0) -> None:
-    """People who come, stay for a second and go, two at a time, one in five frames without poses."""
+def visits(following: Tracker, frames: int, first: int = 0, people: int = 2) -> None:
+    """People who come, stay for some seconds and go, one or two at a time, one in five frames without poses."""
     for number in range(first, first + frames):
-        people = [(100.0 + 3 * (number % 40), 100.0, 80.0, 200.0), (400.0, 90.0 + number % 50, 80.0, 200.0)]
-        people = [] if number // 40 % 4 == 3 else people
+        boxes = [(100.0 + 3 * (number % 40), 100.0, 80.0, 200.0), (400.0, 90.0 + number % 50, 80.0, 200.0)][:people]
+        boxes = [] if number // 40 % 4 == 3 else boxes
         if number % 5 == 4:
             following.boxes(number / 25, IMAGE_HW, None)
         else:
-            show(following, number / 25, *people, detected=found(*people) if following.detection_due() else None)
+            show(following, number / 25, *boxes, detected=found(*boxes) if following.detection_due() else None)
 
 
 def held(following: Tracker) -> int:
@@ -52,7 +54,7 @@ def test_nothing_grows():
     visits(following, 460)
     before = held(following)
     visits(following, 1600, first=460)
-    assert len(following) <= 5
+    assert following.people <= 5
     assert held(following) == pytest.approx(before, rel=0.02)
 
 
@@ -60,10 +62,10 @@ def test_nothing_grows():
 def test_nothing_grows_in_an_hour():
     """100,000 frames: more than an hour at 25 frames a second."""
     following = Tracker(COCO, TrackerSettings(max_tracks=5), SmoothingSettings())
-    visits(following, 460)
+    visits(following, 460, people=1)
     before = held(following)
-    visits(following, 100_000, first=460)
-    assert len(following) <= 5
+    visits(following, 100_000, first=460, people=1)
+    assert following.people <= 5
     assert held(following) == pytest.approx(before, rel=0.02)
 
 
@@ -82,7 +84,7 @@ def anything(boxes, seed: int) -> list[TrackedInput]:
 
 
 coordinates = st.floats(-2000, 2000)
-sides = st.floats(1, 3000)
+sides = st.floats(1e-3, 3000)
 boxes = st.lists(st.tuples(coordinates, coordinates, sides, sides), max_size=6)
 
 
@@ -104,7 +106,7 @@ def test_whatever_comes_ids_are_of_one_and_only_grow(frames):
             looks = following.boxes(time_s, IMAGE_HW, found(*people) if following.detection_due() else None)
             assert len(looks) <= 4
             answers = following.update(time_s, anything(looks, seed))
-        assert len(following) <= 4
+        assert following.people <= 4
         ids = [one.track_id for one in answers if one.track_id]
         assert len(set(ids)) == len(ids)
         new = sorted(set(ids) - known)
@@ -147,3 +149,13 @@ def test_impossible_poses_are_refused(changes, message):
     fields = {"box_xywh": (0.0, 0.0, 5.0, 5.0), "points_image": np.zeros((2, 2)), "scores": np.zeros(2), "score": 0.5}
     with pytest.raises(ValueError, match=message):
         TrackedInput(**(fields | changes))
+
+
+@pytest.mark.parametrize("chosen", [TrackerSettings(), SmoothingSettings()])
+def test_the_page_tells_each_setting_and_its_default(chosen):
+    page = (Path(__file__).parents[1] / "docs" / "video.md").read_text(encoding="utf-8")
+    section = page.partition(f"Of `{type(chosen).__name__}`:")[2].partition("\n\n")[2].partition("\n\n")[0]
+    told = [line.split("|")[1:3] for line in section.splitlines()[2:]]
+    assert [(name.strip(" `"), default.strip()) for name, default in told] == [
+        (field.name, str(getattr(chosen, field.name))) for field in fields(chosen)
+    ]

@@ -29,15 +29,22 @@ def test_an_unconfirmed_one_that_is_missed_is_forgotten():
     show(following, 0.0, ONE_BOX, detected=found(ONE_BOX))
     ghost = (400.0, 100.0, 80.0, 200.0)
     show(following, 0.1, ONE_BOX, ghost, detected=found(ONE_BOX, ghost))
-    assert len(following) == 2
+    assert following.people == 2
     show(following, 0.2, ONE_BOX)
-    assert len(following) == 1
+    assert following.people == 1
+    assert not following.detection_due()
+    show(following, 0.3, ONE_BOX)
+    assert following.detection_due(), "the detector is to say whether somebody is there"
+    show(following, 0.4, ONE_BOX, detected=found(ONE_BOX))
+    for number in range(5, 9):
+        assert not following.detection_due()
+        show(following, number / 10, ONE_BOX)
 
 
 def test_nobody_is_born_of_what_the_network_does_not_see():
     following = tracker()
     (answer,) = show(following, 0.0, detected=found(ONE_BOX))
-    assert (answer.track_id, answer.told, len(following)) == (0, False, 0)
+    assert (answer.track_id, answer.told, following.people) == (0, False, 0)
 
 
 def test_a_weak_detection_begins_nobody_but_corrects_a_box():
@@ -56,7 +63,7 @@ def test_two_boxes_of_one_person_are_told_once():
     looks = following.boxes(0.0, IMAGE_HW, found(ONE_BOX, (140.0, 130.0, 80.0, 180.0)))
     answers = following.update(0.0, [pose(ONE_BOX, looked_at=looks[0]), pose(ONE_BOX, shift=1.0, looked_at=looks[1])])
     assert [(one.track_id > 0, one.told) for one in answers].count((True, True)) == 1
-    assert len(following) == 1
+    assert following.people == 1
     assert len(following.boxes(0.1, IMAGE_HW, found(ONE_BOX, beside))) == 1, "and a box beside is not looked at"
 
 
@@ -82,7 +89,7 @@ def test_of_two_people_who_become_one_the_younger_is_forgotten():
     assert told[0] == [1, 2]
     assert told[-1] == [1]
     assert all(1 in ids for ids in told)
-    assert len(following) == 1
+    assert following.people == 1
 
 
 @pytest.mark.parametrize(("score", "remains"), [(0.3, False), (0.8, True)])
@@ -91,7 +98,7 @@ def test_somebody_whom_the_detector_never_sees_again_goes_if_the_network_is_not_
     show(following, 0.0, ONE_BOX, detected=found(ONE_BOX))
     for number in range(1, 60):
         show(following, number / 30, ONE_BOX, detected=found() if number % 10 == 0 else None, score=score)
-    assert bool(len(following)) == remains
+    assert bool(following.people) == remains
 
 
 def test_a_score_that_falls_asks_for_the_detector_once():
@@ -149,3 +156,10 @@ def test_frames_without_poses_are_as_if_they_had_not_been():
         following.boxes(number / 30, IMAGE_HW, None)
     (one,) = show(following, 200 / 30, ONE_BOX)
     assert one.track_id == 1
+
+
+def test_a_detection_without_area_is_nobody():
+    following = tracker()
+    other = (400.0, 100.0, 80.0, 200.0)
+    show(following, 0.0, ONE_BOX, other, detected=found(ONE_BOX, other))
+    assert len(show(following, 0.1, ONE_BOX, other, detected=found((0, 0, 0, 0), ONE_BOX, (5, 5, 0, 9), other))) == 2

@@ -107,7 +107,7 @@ def test_more_people_than_are_followed_are_told_without_an_id():
     following = tracker(max_tracks=2)
     people = [pose((150.0 * n, 100.0, 80.0, 200.0)) for n in range(3)]
     assert [one.track_id for one in following.identify(0.0, people)] == [1, 2, 0]
-    assert len(following) == 2
+    assert following.people == 2
 
 
 def test_who_was_lost_longest_gives_way():
@@ -116,4 +116,4 @@ def test_who_was_lost_longest_gives_way():
     following.identify(0.0, [pose(boxes[0]), pose(boxes[1])])
     following.identify(0.1, [pose(boxes[1])])
     assert [one.track_id for one in following.identify(0.2, [pose(boxes[1]), pose(boxes[2])])] == [2, 3]
-    assert len(following) == 2
+    assert following.people == 2
