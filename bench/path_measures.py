@@ -7,11 +7,14 @@ the frame) and d(t) = e(t+1) - 2 e(t) + e(t-1) its second difference, jitter is
 
 the standard deviation along each axis of the white noise that has such second differences (of white noise of deviation
 s, d has 6 s^2 along each axis). An error that is constant, or grows evenly, has none. The same divided by the square
-root of the person's area, frame by frame, compares persons of different sizes. It depends on the frame rate.
+root of the person's area, frame by frame, compares persons of different sizes. Where a network now and then takes
+another place for a joint, these few jumps are most of the mean; *typical* jitter therefore has the median of |d|^2 / 2
+/ 6 over ln 2 in place of the mean, which is the same for white noise. All depend on the frame rate.
 
 **Lag** is the delay of a path behind the truth at which the two are most alike: the maximum of their cross-correlation,
 both less their means, to fractions of a frame, by a cubic spline through the true path, which is smooth and exact.
-Paths of many joints have one common lag.
+Paths of many joints have one common lag. Errors of a path that are far from its median error (CLIP_AT median absolute
+deviations) are first cut there, or a few jumps would say more than all the rest.
 
 Pure functions over values. Knows no network, stream or file.
 """
@@ -34,6 +37,7 @@ from model.geometry import Array
 NOISE_OF_SECOND_DIFFERENCE = 6.0  # 1 + 4 + 1
 MAX_LAG = 12  # frames, either way
 MIN_FRAMES = 3 * MAX_LAG  # of a path whose lag is measured
+CLIP_AT = 6.0  # median absolute deviations: 4 standard deviations of a normal error
 MIN_MOTION = 0.5  # pixels, standard deviation along a path; what moves less has no lag that could be told
 
 
@@ -60,12 +64,13 @@ class PosePath:
 
 @dataclass(frozen=True, kw_only=True)
 class Jitter:
-    """px: of all joints together, pixels. relative: the same in square roots of the person's area. joints_px: [K].
+    """px, typical_px: of all joints together, pixels. relative: px in square roots of the area. joints_px: [K], px.
 
     Not a number where no joint was seen in three consecutive frames.
     """
 
     px: float
+    typical_px: float
     relative: float
     joints_px: Array
 
@@ -135,16 +140,26 @@ def jitter(paths: Iterable[PosePath]) -> Jitter:
         squares.append(_second_difference(error))
         relative.append(_second_difference(error / np.sqrt(path.area)[:, None, None]))
     if not squares:
-        return Jitter(px=math.nan, relative=math.nan, joints_px=np.full(0, math.nan))
+        return Jitter(px=math.nan, typical_px=math.nan, relative=math.nan, joints_px=np.full(0, math.nan))
     all_squares = np.concatenate(squares)
     joints = [_root_mean(column) for column in all_squares.T]
-    return Jitter(px=_root_mean(all_squares), relative=_root_mean(np.concatenate(relative)), joints_px=np.array(joints))
+    return Jitter(
+        px=_root_mean(all_squares),
+        typical_px=math.sqrt(_median(all_squares) / math.log(2)),
+        relative=_root_mean(np.concatenate(relative)),
+        joints_px=np.array(joints),
+    )
 
 
 def _second_difference(error: Array) -> Array:
     """[T, K, 2] -> [T - 2, K]: half the square of its length, over that of white noise of deviation 1."""
     second = error[2:] - 2 * error[1:-1] + error[:-2]
     return np.asarray((second**2).sum(axis=-1) / 2 / NOISE_OF_SECOND_DIFFERENCE)
+
+
+def _median(squares: Array) -> float:
+    there = squares[np.isfinite(squares)]
+    return float(np.median(there)) if there.size else math.nan
 
 
 def _root_mean(squares: Array) -> float:
@@ -169,7 +184,7 @@ def lag_frames(answered: Sequence[Array], true: Sequence[Array], *, max_lag: int
         if seen.shape != real.shape:
             raise ValueError(f"a path has shape {seen.shape}; allowed: {real.shape}, as its truth has")
         if len(real) > 2 * max_lag + 1 and math.sqrt(float(real.var(axis=0).sum())) >= MIN_MOTION:
-            pairs.append((seen, CubicSpline(np.arange(len(real)), real)))
+            pairs.append((_without_jumps(seen, real), CubicSpline(np.arange(len(real)), real)))
     if not pairs:
         return math.nan
 
@@ -185,6 +200,14 @@ def lag_frames(answered: Sequence[Array], true: Sequence[Array], *, max_lag: int
     whole = min(np.arange(-max_lag, max_lag + 1), key=lambda lag: unlike(float(lag)))
     bounds = max(whole - 1.0, -float(max_lag)), min(whole + 1.0, float(max_lag))
     return float(minimize_scalar(unlike, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
+
+
+def _without_jumps(seen: Array, real: Array) -> Array:
+    """The path with its far errors cut, along each axis."""
+    error = seen - real
+    middle = np.median(error, axis=0)
+    most = CLIP_AT * np.median(np.abs(error - middle), axis=0)
+    return np.asarray(real + middle + np.clip(error - middle, -most, most))
 
 
 def joint_runs(paths: Iterable[PosePath], *, at_least: int = MIN_FRAMES) -> Iterator[tuple[Array, Array]]:

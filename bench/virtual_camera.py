@@ -8,8 +8,8 @@ affine: what is true of a frame is exact up to the annotation itself. The camera
 hand does (`camera_path`); people leave the view and come back as who they were. After a cut there is another photograph
 with other people. A bar that passes close before the camera (`--bar-every`) hides people for about half a second.
 
-What it is not: people do not move by themselves, and photographs of 512 pixels are enlarged to frames of 640x480, about
-twice, which makes them soft. Only pixels of the sensor's noise (`--noise`) and of the encoder differ beside that.
+What it is not: people do not move by themselves; a photograph of 512 pixels of which two thirds are seen is enlarged
+about twice to a frame of 640x480, and soft; without `--noise`, a camera that stands still shows the same frame again.
 """
 
 from __future__ import annotations

@@ -182,6 +182,11 @@ def test_jitter_is_the_deviation_of_white_noise_and_nothing_of_what_grows_evenly
     noise = np.random.default_rng(0).normal(scale=1.5, size=(4000, 17, 2))
     found = paths.jitter(moved(list(noise)))
     assert found.px == pytest.approx(1.5, rel=0.02)
+    assert found.typical_px == pytest.approx(1.5, rel=0.02)
+    noise[::500] += 100
+    jumpy = paths.jitter(moved(list(noise)))
+    assert jumpy.px > 4
+    assert jumpy.typical_px == pytest.approx(1.5, rel=0.02)
     assert found.relative == pytest.approx(1.5 / math.sqrt(AREA), rel=0.02)
     assert found.joints_px == pytest.approx(np.full(17, 1.5), rel=0.06)
 
@@ -219,6 +224,14 @@ def test_the_lag_of_an_exponential_filter_is_its_own():
     for index in range(1, len(seen)):
         seen[index] = share * true[index] + (1 - share) * seen[index - 1]
     assert paths.lag_frames([seen], [true]) == pytest.approx((1 - share) / share, abs=0.05)
+
+
+def test_a_few_jumps_do_not_move_the_lag():
+    rng = np.random.default_rng(1)
+    times = np.arange(300.0)
+    seen = path_at(times - 1.5) + rng.normal(size=(300, 2))
+    seen[rng.random(300) < 0.05] += (400, -300)
+    assert paths.lag_frames([seen], [path_at(times)]) == pytest.approx(1.5, abs=0.15)
 
 
 def test_what_stands_still_or_is_short_has_no_lag():
