@@ -126,15 +126,18 @@ def in_digits(value: float, digits: int) -> str:
 
 
 def joint_chart(raw: Sequence[PosePath], others: Mapping[str, Sequence[PosePath]], *, fps: float) -> Chart | None:
-    """The horizontal path of one joint of the person who was followed longest: truth, raw, and other answers.
+    """The horizontal path of the joint of an arm that was followed longest: truth, raw, and other answers.
 
-    None if no joint that is worth drawing was followed for two frames.
+    None if none was followed for two frames.
     """
-    path = max(raw, key=len, default=None)
     joints = [COCO.names.index(name) for name in JOINTS_SHOWN]
-    if path is None or len(path) < 2 or not path.counted[:, joints].any():
+    lengths = {
+        (number, joint): int(path.counted[:, joint].sum()) for number, path in enumerate(raw) for joint in joints
+    }
+    if max(lengths.values(), default=0) < 2:
         return None
-    joint = max(joints, key=lambda one: int(path.counted[:, one].sum()))
+    number, joint = max(lengths, key=lambda one: lengths[one])
+    path = raw[number]
     inside = np.flatnonzero(path.counted[:, joint])
     span = range(int(inside[0]), min(int(inside[-1]) + 1, int(inside[0]) + round(SHOWN_S * fps)))
     frames = [path.first + row for row in span]
