@@ -1,4 +1,4 @@
-"""Line charts by epoch, drawn with Pillow: no plotting library is needed, and they look the same on every machine.
+"""Line charts, mostly by epoch, drawn with Pillow: without a plotting library, and the same on every machine.
 
 Knows nothing of runs. Everything is drawn at twice its size and then reduced, so that lines are smooth.
 """
@@ -53,7 +53,7 @@ class Chart:
     """Lines over common axes.
 
     from_zero: the value axis begins at 0. epochs: how far the epoch axis goes at least. legend: the names of several
-    lines are told.
+    lines are told. along: what the axis of epochs is called, if it is of something else.
     """
 
     title: str
@@ -61,6 +61,7 @@ class Chart:
     from_zero: bool = False
     epochs: int = 1
     legend: bool = True
+    along: str = "epoch"
 
 
 def nice_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
@@ -112,7 +113,7 @@ def _draw_lines(
         _line(pen, [(x, bottom), (x, bottom + 4)], FAINT, 1)
         _text(pen, (x, bottom + 7), str(epoch), FAINT, SMALL_SIZE, anchor="ma")
     _line(pen, [(left, bottom), (right, bottom)], FAINT, 1)
-    _text(pen, ((left + right) / 2, bottom + 22), "epoch", FAINT, SMALL_SIZE, anchor="ma")
+    _text(pen, ((left + right) / 2, bottom + 22), chart.along, FAINT, SMALL_SIZE, anchor="ma")
     for line in chart.lines:
         placed = [place(*point) for point in line.points()]
         _line(pen, placed, line.color, 2)
