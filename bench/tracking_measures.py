@@ -29,7 +29,7 @@ from frame_truth import FramePerson, FrameTruth
 from scipy.optimize import linear_sum_assignment
 
 from model.geometry import Array
-from training.oks import oks
+from model.similarity import oks
 
 MIN_OKS = 0.5  # of a match
 
