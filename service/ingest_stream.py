@@ -22,7 +22,7 @@ from service.errors import EngineFailed, Late, Overloaded, PoseServiceError, Una
 from service.ingest_backoff import BackOff
 from service.ingest_outbox import Outbox, Outgoing
 from service.ingest_source import SourceFrame
-from service.poses import DECIMALS, ModelInfo, Pose
+from service.poses import DECIMALS, NO_DETECTOR, ModelInfo, Pose
 
 MAY_PASS = (Unavailable, Overloaded, Late, EngineFailed)  # of a whole stream; anything else would be said again
 GRACE_S = 5.0  # for answers to come when it is to stop
@@ -125,6 +125,8 @@ class Ingest:
         self.model = client.model()
         if self.connections:
             self._tell("the service is there again")
+        elif self.model.detector == NO_DETECTOR:
+            self._tell("the service has no detector: the whole frame is taken for one person")
         self.connections += 1
         connection, before = self._outbox.connect(), self._highest_id
         for answer in client.stream(self._messages(connection), options=self._options):
