@@ -21,7 +21,7 @@ import openvino as ov
 
 from model.crop import MEAN_RGB, STD_RGB, Pixels
 from model.detection import DetectionLimits, Detections, choose, letterbox
-from model.onnx_layouts import Layout, Numbers, UnknownLayout, recognise
+from model.onnx_layouts import Numbers, UnknownLayout, recognise
 from model.openvino_runtime import openvino_core, prepare
 
 log = logging.getLogger(__name__)
@@ -55,40 +55,35 @@ class OnnxDetector:
     ) -> None:
         self.name = f"onnx:{path.name}"
         self.limits = limits or DetectionLimits()
-        core = openvino_core()
-        model = _read(core, path)
-        batch, self.input_hw = _input_of(model, path)
-        names = [_name_of(port, number) for number, port in enumerate(model.outputs)]
-        raw = _begins_with_slices(model) or _may_be_yolox(model)
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if threads:
             settings["INFERENCE_NUM_THREADS"] = threads
         if cache_dir is not None:
             prepare(cache_dir)
             settings["CACHE_DIR"] = str(cache_dir)
-        model = _from_pixels(model, standardised=not raw)
-
-        def compiled(batch: int) -> ov.InferRequest:
-            # Rows and columns are set once and for all, so that the compiler knows them.
-            model.reshape([batch, *self.input_hw, 3])
-            return core.compile_model(model, "CPU", settings).create_infer_request()
-
-        blank = np.full((2, *self.input_hw, 3), FILL, dtype=np.uint8)
+        model = _read(path)
+        batch, self.input_hw = _input_of(model, path)
+        sliced = _begins_with_slices(model)
         try:
-            self._request = compiled(batch)
+            self._compile(model, batch, settings, standardised=not sliced)
+            blank = np.full((2, *self.input_hw, 3), FILL, dtype=np.uint8)
             said = self._run(blank[:1])
-        except RuntimeError as error:
-            raise ValueError(f"{path} cannot be run by OpenVINO: {_first_line(error)}") from error
-        try:
-            self.layout: Layout = recognise(names, said, self.input_hw)
+            self.layout = recognise([_name_of(*port) for port in enumerate(model.outputs)], said, self.input_hw)
+            self.batch = BATCH if batch == ANY and self._runs_two(blank, said) else 1
         except UnknownLayout as error:
             raise ValueError(f"{path} is not a person detector of a known layout: {error}") from error
-        self.batch = BATCH if batch == ANY else 1
-        if batch == ANY and not self._runs_two(blank, said):
-            log.warning("%s says that it takes several pictures at a time, and does not; giving it one", self.name)
-            self.batch = 1
-            self._request = compiled(1)
+        except RuntimeError as error:
+            raise ValueError(f"{path} cannot be run by OpenVINO: {_first_line(error)}") from error
+        raw = sliced or self.layout.name == "yolox"
+        self._compile(_read(path), ANY if self.batch > 1 else 1, settings, standardised=not raw)
         log.info("%s: layout %s, input %dx%d, %d at a time", self.name, self.layout.name, *self.input_hw, self.batch)
+
+    def _compile(self, model: ov.Model, batch: int, settings: dict[str, Any], *, standardised: bool) -> None:
+        """Have the network run, with pixels as its family wants them."""
+        model = _from_pixels(model, standardised=standardised)
+        # Rows and columns are set once and for all, so that the compiler knows them.
+        model.reshape([batch, *self.input_hw, 3])
+        self._request = openvino_core().compile_model(model, "CPU", settings).create_infer_request()
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:
         """As `model.detection.PersonDetector.detect`."""
@@ -113,15 +108,20 @@ class OnnxDetector:
         try:
             of_two = self._run(blank)
         except RuntimeError:
-            return False
-        return all(len(two) == 2 and two.shape[2:] == one.shape[2:] for one, two in zip(of_one, of_two, strict=True))
+            of_two = []
+        works = len(of_two) == len(of_one) and all(
+            len(two) == 2 and two.shape[2:] == one.shape[2:] for one, two in zip(of_one, of_two, strict=True)
+        )
+        if not works:
+            log.warning("%s says that it takes several pictures at a time, and does not; giving it one", self.name)
+        return works
 
 
-def _read(core: ov.Core, path: Path) -> ov.Model:
+def _read(path: Path) -> ov.Model:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; allowed after onnx: the path of an ONNX file")
     try:
-        return core.read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         raise ValueError(f"{path} is not an ONNX file that OpenVINO can read: {_first_line(error)}") from error
 
@@ -131,7 +131,7 @@ def _input_of(model: ov.Model, path: Path) -> tuple[int, tuple[int, int]]:
     ports = model.inputs
     shapes = [port.get_partial_shape() for port in ports]
     told = ", ".join(
-        f"{_name_of(port, number)} {shape} {port.get_element_type().get_type_name()}"
+        f"{_name_of(number, port)} {shape} {port.get_element_type().get_type_name()}"
         for number, (port, shape) in enumerate(zip(ports, shapes, strict=True))
     )
     wrong = ValueError(
@@ -171,17 +171,7 @@ def _begins_with_slices(model: ov.Model) -> bool:
     return bool(readers) and all(reader in SLICES for reader in readers)
 
 
-def _may_be_yolox(model: ov.Model) -> bool:
-    """Whether there is one output [B, A, at least 6], which no other family has."""
-    if len(model.outputs) != 1:
-        return False
-    shape = model.outputs[0].get_partial_shape()
-    if shape.rank.is_dynamic or len(shape) != 3 or shape[2].is_dynamic:
-        return False
-    return bool(shape[2].get_length() >= 6)
-
-
-def _name_of(port: ov.Output, number: int) -> str:
+def _name_of(number: int, port: ov.Output) -> str:
     names = sorted(port.get_names())
     return str(names[0]) if names else f"number {number}"
 

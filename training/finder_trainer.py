@@ -1,0 +1,352 @@
+"""One training run of the person finder: epochs of steps, figures on other photographs, exact resume.
+
+Smaller than the run of poses (`training.trainer`), and of the same parts: one process, one moving average, which is
+what is kept at the end. Nothing is chosen by the validation set, which only shows how it goes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from model.checkpoint import load_checkpoint
+from model.crop import normalise
+from model.detection import DetectionLimits
+from model.fields import require
+from model.finder_checkpoint import save_finder
+from model.finder_detector import FinderDetector
+from model.person_finder import COARSEST, FinderConfig, PersonFinder
+from training.coco import KeypointData, read_persons
+from training.dataset import EpochBatches, read_image
+from training.detection_score import coco_detections, score_boxes
+from training.divergence import check_finite
+from training.finder_data import FinderExample, PeoplePicture, WindowAugmentation, Windows, by_photograph
+from training.finder_features import FeatureExample, TrunkFeatures
+from training.finder_loss import BOX_WEIGHT, finder_loss
+from training.loading import EpochLoader
+from training.photograph_cache import GIB, PhotographCache
+from training.plan import run_plan
+from training.provenance import describe_data
+from training.recolour import recolour, standardised
+from training.run_folder import RunFolder, epoch_bar
+from training.run_state import load_run, save_run
+from training.schedule import learning_rate
+from training.weight_average import WeightAverage
+from training.world import World
+
+SCORED_FROM = 0.02  # less likely boxes do not move the figures
+FIXED = {"train_set", "batch_size", "seed", "window_side", "views", "frozen"}  # a step means something else with these
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinderSettings:
+    """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
+
+    `train_set`, `val_set`: annotation file and image folder. `init`: a pose checkpoint whose stem and convolutional
+    groups are begun from, where names and shapes agree; None: random weights. `frozen`: the trunk stays as it begins,
+    norms included. `window_side`: of the windows that are trained on, which may be smaller than the network's input,
+    for speed. `views`: different windows of each photograph; None: a new one in every epoch. `feature_cache`: a folder
+    where what a frozen trunk sees in them is kept, in which case there must be so many `views`.
+    """
+
+    run_dir: Path
+    train_set: tuple[Path, Path]
+    val_set: tuple[Path, Path]
+    init: Path | None = None
+    frozen: bool = False
+    window_side: int = 256
+    views: int | None = None
+    feature_cache: Path | None = None
+    epochs: int = 8
+    steps: int | None = None
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    learning_rate_end: float = 1e-5
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip_norm: float = 10.0
+    ema_decay: float = 0.998
+    workers: int = 0
+    seed: int = 0
+    val_every: int = 2
+    minutes_between_saves: float = 3.0
+    photograph_cache: Path | None = None
+    cache_gib: float = 16.0
+    network: FinderConfig = field(default_factory=FinderConfig)
+    augmentation: WindowAugmentation = field(default_factory=WindowAugmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "val_every"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "workers", "seed", "minutes_between_saves"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or none for whole epochs")
+        side = self.window_side
+        require(side > 0 and side % COARSEST == 0, "window_side", side, f"a multiple of {COARSEST}, above 0")
+        require(self.views is None or self.views >= 1, "views", self.views, "at least 1, or none for ever new ones")
+        require(0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "between 0 and 1")
+        require(self.cache_gib > 0, "cache_gib", self.cache_gib, "above 0")
+        rate = self.learning_rate_end
+        require(0 < rate <= self.learning_rate, "learning_rate_end", rate, f"above 0, at most {self.learning_rate}")
+        require(
+            self.init is not None or not self.frozen, "frozen", self.frozen, "only with init: what is random must learn"
+        )
+        keeps_what_stays = self.feature_cache is None or (self.frozen and self.views is not None)
+        require(keeps_what_stays, "feature_cache", str(self.feature_cache), "only with frozen and views")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only; paths as text."""
+        plain: dict[str, Any] = asdict(self) | {"network": self.network.to_json()}
+        for name in ("run_dir", "init", "photograph_cache", "feature_cache"):
+            plain[name] = None if plain[name] is None else str(plain[name])
+        for name in ("train_set", "val_set"):
+            plain[name] = [str(path) for path in plain[name]]
+        plain["augmentation"]["scale"] = list(plain["augmentation"]["scale"])
+        return plain
+
+
+class FinderTrainer:
+    """Trains one person finder as `settings` say.
+
+    Files in `settings.run_dir`: `settings.json`; `last.safetensors`, the state to resume from; `person-finder` as
+    `.safetensors` and `.json`, the averaged network after each epoch; `log.jsonl`, a line per epoch.
+
+    Raises ValueError, AnnotationError or CheckpointError before the first step if anything does not fit.
+    """
+
+    def __init__(self, settings: FinderSettings) -> None:
+        self.settings = settings
+        self.train_data = read_persons(*settings.train_set)
+        self.val_data = read_persons(*settings.val_set)
+        self.pictures = by_photograph(self.train_data.persons)
+        self.folder = RunFolder(settings.run_dir, World(device=torch.device("cpu")))
+        torch.manual_seed(settings.seed)
+        self.net = PersonFinder(settings.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.initialised_from: dict[str, Any] | None = None
+        if settings.init is not None and not self.folder.last_path.exists():
+            self.initialised_from = begin_from_poses(self.net, settings.init)
+        self.net.trunk.requires_grad_(not settings.frozen)
+        self.average = WeightAverage(self.net, settings.ema_decay)
+        self.optimizer = torch.optim.AdamW(
+            [parameter for parameter in self.net.parameters() if parameter.requires_grad],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+        self.step = 0
+        steps_per_epoch = len(self._batches(0, 0))
+        self.plan = run_plan(epochs=settings.epochs, steps=settings.steps, steps_per_epoch=steps_per_epoch)
+        read = read_image
+        if settings.photograph_cache is not None:
+            read = PhotographCache(settings.photograph_cache, round(settings.cache_gib * GIB), read_image).read
+        windows = Windows(
+            self.pictures,
+            window_side=settings.window_side,
+            input_side=settings.network.input_side,
+            augmentation=settings.augmentation,
+            seed=settings.seed,
+            views=settings.views,
+            read=read,
+        )
+        examples: Dataset[Any] = windows
+        if settings.feature_cache is not None:
+            self._restore_trunk()
+            examples = TrunkFeatures(windows, self.net.trunk.eval(), settings.feature_cache)
+        self.loader = EpochLoader[FinderExample | FeatureExample](
+            examples,
+            self._batches,
+            epochs=self.plan.epochs,
+            workers=settings.workers,
+            device=torch.device("cpu"),
+        )
+
+    def run(self) -> dict[str, float]:
+        """Train to the end, from the run's last state if there is one. Returns the last figures on validation."""
+        settings = self.settings
+        if self.folder.last_path.exists():
+            self._resume()
+        self.folder.begin(settings.to_json())
+        parameters = sum(parameter.numel() for parameter in self.net.parameters())
+        self.folder.say(
+            f"{parameters / 1e6:.2f} M parameters, windows of {settings.window_side}: "
+            f"{len(self.pictures)} photographs, {len(self.train_data.persons)} persons, "
+            f"{self.plan.describe(settings.batch_size)}" + (f"; resumed at step {self.step}" if self.step else "")
+        )
+        figures: dict[str, float] = {}
+        for epoch in self.plan.epochs_left(self.step):
+            row: dict[str, Any] = {"epoch": epoch + 1, **self._train_epoch(epoch)}
+            if (epoch + 1) % settings.val_every == 0 or epoch + 1 == self.plan.epochs:
+                figures = evaluate_finder(self.average.net, self.val_data)
+                row |= figures
+            self._keep(epoch)
+            self._save()
+            self.folder.log(row)
+        return figures
+
+    def _train_epoch(self, epoch: int) -> dict[str, Any]:
+        """One epoch, or the rest of it after a resume. Returns what is logged of it."""
+        settings = self.settings
+        first_batch = self.step - epoch * self.plan.steps_per_epoch
+        losses: list[tuple[float, float]] = []
+        started = time.monotonic()
+        bar = epoch_bar(
+            self.loader.epoch(epoch, first_batch),
+            epoch=epoch,
+            epochs=self.plan.epochs,
+            steps=self.plan.steps_of(epoch),
+            first_step=first_batch,
+            batch_size=settings.batch_size,
+            shown=True,
+        )
+        for example in islice(bar, self.plan.total_steps - self.step):
+            losses.append(self.train_step(example))
+            bar.set_postfix(centres=f"{losses[-1][0]:.3f}", boxes=f"{losses[-1][1]:.3f}", refresh=False)
+            if self.plan.is_within_an_epoch(self.step) and self.folder.save_is_due(settings.minutes_between_saves):
+                self._save()
+        seconds = max(time.monotonic() - started, 1e-9)
+        count = max(len(losses), 1)
+        return {
+            "centre_loss": sum(one for one, _ in losses) / count,
+            "box_loss": sum(one for _, one in losses) / count,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "images_per_s": round(len(losses) * settings.batch_size / seconds, 2),
+        }
+
+    def _restore_trunk(self) -> None:
+        """The trunk of a run that was begun before, which what is kept belongs to."""
+        if self.folder.last_path.exists():
+            load_run(self.folder.last_path, self.net, self.optimizer, self.average.net)
+
+    def train_step(self, example: FinderExample | FeatureExample) -> tuple[float, float]:
+        """One optimiser step. Returns the losses of centres and of boxes.
+
+        Raises TrainingDiverged, before any weight changes, if loss or gradient is not finite.
+        """
+        settings = self.settings
+        rate = learning_rate(
+            self.step,
+            self.plan.total_steps,
+            peak=settings.learning_rate,
+            end=settings.learning_rate_end,
+            warmup_steps=settings.warmup_steps,
+            schedule="cosine",
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        self.net.train()
+        if settings.frozen:
+            self.net.trunk.eval()  # its norms, too
+        features, edges = self._seen(example)
+        centre_loss, box_loss = finder_loss(self.net.find(features), edges)
+        loss = centre_loss + BOX_WEIGHT * box_loss
+        check_finite(float(loss.detach()), "loss", step=self.step, learning_rate=rate)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), settings.clip_norm or math.inf).detach()
+        check_finite(float(norm), "gradient", step=self.step, learning_rate=rate)
+        self.optimizer.step()
+        self.average.update(self.net, self.step)
+        self.step += 1
+        return float(centre_loss.detach()), float(box_loss.detach())
+
+    def _seen(self, example: FinderExample | FeatureExample) -> tuple[Tensor, Tensor]:
+        """What the trunk gives for a batch, and the batch's edges."""
+        if len(example) == 2:
+            return example[0].contiguous(memory_format=torch.channels_last), example[1]
+        pixels, edges, colours = example
+        with torch.set_grad_enabled(not self.settings.frozen):
+            return self.net.trunk(standardised(recolour(pixels, colours))), edges
+
+    def _batches(self, epoch: int, first_batch: int) -> EpochBatches:
+        settings = self.settings
+        return EpochBatches(
+            len(self.pictures), settings.batch_size, seed=settings.seed, epoch=epoch, first_batch=first_batch
+        )
+
+    def _keep(self, epoch: int) -> None:
+        """Write the averaged network as a checkpoint."""
+        settings = self.settings
+        training = {
+            "task": "persons",
+            "data": [describe_data(self.train_data)],
+            "epochs": epoch + 1,
+            "epochs_planned": settings.epochs if settings.steps is None else None,
+            "steps_planned": settings.steps,
+            "batch_size": settings.batch_size,
+            "window_side": settings.window_side,
+            "views": settings.views,
+            "frozen": settings.frozen,
+            "learning_rate": [settings.learning_rate, settings.learning_rate_end],
+            "schedule": "cosine",
+            "seed": settings.seed,
+            "initialised_from": self.initialised_from,
+        }
+        save_finder(settings.run_dir / "person-finder.safetensors", self.average.net, training=training)
+
+    def _save(self) -> None:
+        facts = {
+            "step": self.step,
+            "initialised_from": self.initialised_from,
+            "settings": self.settings.to_json(),
+        }
+        self.folder.save(
+            partial(save_run, net=self.net, optimizer=self.optimizer, facts=facts, average=self.average.net)
+        )
+
+    def _resume(self) -> None:
+        facts = load_run(self.folder.last_path, self.net, self.optimizer, self.average.net)
+        self.step = int(facts["step"])
+        self.initialised_from = facts.get("initialised_from")
+        before, now = facts.get("settings", {}), self.settings.to_json()
+        if changed := [name for name in sorted(FIXED) if before.get(name) != now[name]]:
+            told = "; ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
+            raise ValueError(
+                f"{self.settings.run_dir} was started with other settings: {told}; "
+                "allowed: the same ones, or another --run-dir"
+            )
+
+
+def begin_from_poses(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:
+    """Start stem and groups from a pose checkpoint, where names and shapes agree; the rest stays as it is.
+
+    Returns where the weights come from, for the card. Raises CheckpointError as `load_checkpoint`, ValueError if
+    nothing agrees.
+    """
+    poses, card = load_checkpoint(checkpoint)
+    names = {"stem.": "trunk.stem.", "conv_groups.0.": "trunk.group4.", "conv_groups.1.": "trunk.group8."}
+    weights = {
+        name.replace(theirs, mine, 1): weight
+        for name, weight in poses.backbone.state_dict().items()
+        for theirs, mine in names.items()
+        if name.startswith(theirs)
+    }
+    mine = net.state_dict()
+    agreeing = {name: weight for name, weight in weights.items() if name in mine and mine[name].shape == weight.shape}
+    if not any(name.startswith("trunk.stem.") for name in agreeing):
+        raise ValueError(f"{checkpoint} has no stem of this network's shape; allowed: a pose checkpoint that has")
+    net.load_state_dict(mine | agreeing)
+    parameters = sum(weight.numel() for name, weight in agreeing.items() if weight.is_floating_point())
+    return {"checkpoint": card.config.key, "sha256": card.sha256, "tensors": len(agreeing), "parameters": parameters}
+
+
+def evaluate_finder(net: PersonFinder, data: KeypointData) -> dict[str, float]:
+    """Figures of `training.detection_score` over all annotated photographs, by torch as it runs here."""
+
+    @torch.inference_mode()
+    def maps(pixels: Any) -> Tensor:
+        return net.eval()(normalise(torch.from_numpy(pixels)))
+
+    detector = FinderDetector(maps, net.config, DetectionLimits(min_score=SCORED_FROM))
+    pictures: list[PeoplePicture] = by_photograph(data.persons)
+    found = [detector.detect([read_image(picture.path)])[0] for picture in pictures]
+    numbers = range(1, len(pictures) + 1)
+    truth = [(number, picture.boxes_xywh) for number, picture in zip(numbers, pictures, strict=True)]
+    return score_boxes(truth, coco_detections(numbers, found))
