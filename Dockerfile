@@ -55,7 +55,8 @@ COPY training training
 COPY service service
 RUN /opt/builder/bin/python -m hatchling build --target wheel --directory /tmp/dist \
     && python3 -m pip install --no-deps --no-index --target /app /tmp/dist/*.whl
-COPY checkpoints/c3a1-4.json checkpoints/c3a1-4.safetensors /app/checkpoints/
+COPY checkpoints/c3a1-4.json checkpoints/c3a1-4.safetensors \
+    checkpoints/person-finder.json checkpoints/person-finder.safetensors /app/checkpoints/
 COPY deploy/healthcheck.py /app/
 
 
