@@ -15,6 +15,7 @@ from model.geometry import Array
 from model.person_finder import FinderConfig, decode_boxes
 
 FILL = 0  # beside the photograph: black, as beside a crop
+LIMITS = DetectionLimits(min_score=0.25)  # where recall and precision of the bundled network balance
 MOST_CENTRES = 300  # of a picture, before suppression
 
 Maps = Callable[[Pixels], Tensor]  # [B, S, S, 3] uint8 -> [B, 5, S/8, S/8] on the CPU
@@ -38,7 +39,7 @@ class FinderDetector:
         self._maps = maps
         self._input_hw = (config.input_side, config.input_side)
         self._batch = batch
-        self.limits = limits or DetectionLimits()
+        self.limits = limits or LIMITS
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:
         """As `model.detection.PersonDetector.detect`."""

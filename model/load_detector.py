@@ -38,7 +38,7 @@ def load_detector(
         setting: `none`, `embedded`, or `onnx:PATH`.
         threads: of the CPU; 0: as the runtime chooses.
         cache_dir: where converted networks may be kept; None: nowhere.
-        limits: which boxes are told; None: those of `DetectionLimits`.
+        limits: which boxes are told; None: those that suit the detector.
         embedded: the checkpoint of the embedded detector.
 
     Raises ValueError for another setting, and for a file that is missing, damaged or not a detector's.

@@ -180,3 +180,10 @@ def test_what_answers_otherwise_than_torch_does_not_serve(checkpoint, monkeypatc
     monkeypatch.setattr(finder_openvino, "openvino_maps", wrong)
     with pytest.raises(ValueError, match=r"answers otherwise than by torch, by 10.00%"):
         load_detector.load_detector("embedded", embedded=checkpoint)
+
+
+def test_the_bundled_one_is_whole_and_small_and_told_with_its_figures():
+    _, card = load_finder(load_detector.BUNDLED_FINDER)
+    assert load_detector.BUNDLED_FINDER.stat().st_size < 6_000_000
+    (measured,) = card.metrics
+    assert {"annotations", "persons", "recall", "AP50", "told_above"} <= measured.keys()

@@ -47,7 +47,7 @@ class HogDetector:
             raise ValueError(f"detector is {HOG!r}, and OpenCV {cv2.__version__} has none; allowed with it: OpenCV 4")
         self.limits = limits or DetectionLimits()
         self._hog = cv2.HOGDescriptor()
-        self._hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+        self._hog.setSVMDetector(cv2.HOGDescriptor.getDefaultPeopleDetector())
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:
         """As `model.detection.PersonDetector.detect`. Scores are distances d from the plane as 1 / (1 + exp(-d))."""

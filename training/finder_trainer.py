@@ -44,7 +44,7 @@ from training.weight_average import WeightAverage
 from training.world import World
 
 SCORED_FROM = 0.02  # less likely boxes do not move the figures
-FIXED = {"train_set", "batch_size", "seed", "window_side", "views", "frozen"}  # a step means something else with these
+FIXED = {"train_set", "batch_size", "seed", "window_side", "frozen"}  # a step means something else with these
 
 
 @dataclass(frozen=True, kw_only=True)
