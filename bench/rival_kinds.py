@@ -99,7 +99,7 @@ def our_command(checkpoint: Path, *, http_port: int, grpc_port: int, flags: tupl
     """What starts our service."""
     ports = ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
     return [
-        *(sys.executable, "-m", "service", *ports),
+        *(sys.executable, "-m", "service", *ports, "--detector", "none"),  # which the others have not, either
         *("--max-batch", str(MAX_BATCH), "--checkpoint", str(checkpoint), *flags),
     ]
 

@@ -57,6 +57,7 @@ class Process:
             precision=job.precision,  # type: ignore[arg-type]  # checked where the command was read
             runtime=job.runtime,  # type: ignore[arg-type]
             threads=job.threads,
+            detector="none",
             max_persons=MAX_PERSONS,
             max_waiting=MAX_PERSONS,
             max_requests=in_flight,

@@ -46,6 +46,15 @@ def write_finder_card(path: Path, card: FinderCard) -> None:
     write_card_fields(path, FINDER_FORMAT, {**fields, "training": card.training, "metrics": card.metrics})
 
 
+def is_finder(path: Path) -> bool:
+    """Whether the card beside a file says that it is a finder's; not whether it is whole."""
+    try:
+        read_card_fields(path, FINDER_FORMAT)
+    except CheckpointError:
+        return False
+    return True
+
+
 def load_finder(path: Path) -> tuple[PersonFinder, FinderCard]:
     """The network of a finder's checkpoint, in evaluation mode, float32 on the CPU, and its card.
 

@@ -39,7 +39,8 @@ class PoseClient(ABC):
 
         Args:
             image: the bytes of a JPEG, PNG or WebP file, or its path.
-            boxes_xywh: one for each person, in pixels of the upright picture; None: the whole picture is one person.
+            boxes_xywh: one for each person, in pixels of the upright picture; None: those that the service's
+                detector finds; without one the whole picture is one person.
             flip_test: also look at the mirrored picture and average; a little more precise, twice the work.
             timeout_s: how long the answer may take; the service is told. None: as connected.
             request_id: for the log of the service.

@@ -30,7 +30,7 @@ class Frame:
         frame_id: 0 to 2**64 - 1; comes back with the answer, and need not be unique or ordered.
         image: the bytes of a JPEG, PNG or WebP file, or its path, read when its turn comes.
         boxes_xywh: one for each person, in pixels of the upright picture; None: the service finds the persons and
-            follows them (over HTTP, or without a detector: the whole picture is one person).
+            follows them (over HTTP it finds them anew in each; without a detector the whole picture is one person).
         flip_test: also look at the mirrored picture.
         raw: [H, W, 3] uint8 RGB, the pixels of the upright picture, for a link that is faster than compressing is; read
             when its turn comes. gRPC only.
@@ -88,8 +88,10 @@ def checked_boxes(boxes_xywh: Sequence[Box] | None) -> list[Box] | None:
     if boxes_xywh is None:
         return None
     if len(boxes_xywh) == 0:
-        # gRPC cannot tell it from no boxes at all, and would answer with a pose of the whole picture.
-        raise InvalidParameter("boxes_xywh is empty; allowed: one box or more, or None for the whole picture")
+        # gRPC cannot tell it from no boxes at all, and would look for persons itself.
+        raise InvalidParameter(
+            "boxes_xywh is empty; allowed: one box or more, or None for those that the service finds"
+        )
     boxes = []
     for number, box in enumerate(boxes_xywh):
         if len(box) != 4:

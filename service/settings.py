@@ -55,7 +55,7 @@ class ServiceSettings(BaseSettings):
         description="auto: bf16 where that is faster than fp32; int8: NAME.int8.xml, on a CPU",
     )
     detector: str = Field(
-        default="none",
+        default="embedded",
         description="finds persons where a request has no boxes: embedded, onnx:PATH, or none (all is one person)",
     )
     detect_every: int = Field(

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK = {"BTRANSPOSE_DETECTOR": "none"}  # or every process loads a second network
 
 
 class Process:
@@ -28,7 +29,7 @@ class Process:
         outside = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=outside | environment, stderr=pipe, stdout=pipe, text=True
+            command, cwd=ROOT, env=outside | QUICK | environment, stderr=pipe, stdout=pipe, text=True
         )
         self.log: list[str] = []
         self.said: list[str] = []  # on standard output

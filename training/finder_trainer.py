@@ -22,7 +22,7 @@ from model.checkpoint import load_checkpoint
 from model.crop import normalise
 from model.detection import DetectionLimits
 from model.fields import require
-from model.finder_checkpoint import save_finder
+from model.finder_checkpoint import is_finder, load_finder, save_finder
 from model.finder_detector import FinderDetector
 from model.person_finder import COARSEST, FinderConfig, PersonFinder
 from training.coco import KeypointData, read_persons
@@ -52,10 +52,11 @@ class FinderSettings:
     """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
 
     `train_set`, `val_set`: annotation file and image folder. `init`: a pose checkpoint whose stem and convolutional
-    groups are begun from, where names and shapes agree; None: random weights. `frozen`: the trunk stays as it begins,
-    norms included. `window_side`: of the windows that are trained on, which may be smaller than the network's input,
-    for speed. `views`: different windows of each photograph; None: a new one in every epoch. `feature_cache`: a folder
-    where what a frozen trunk sees in them is kept, in which case there must be so many `views`.
+    groups are begun from, where names and shapes agree, or another finder, to go on with; None: random weights.
+    `frozen`: the trunk stays as it begins, norms included. `window_side`: of the windows that are trained on, which
+    may be smaller than the network's input, for speed. `views`: different windows of each photograph; None: a new one
+    in every epoch. `feature_cache`: a folder where what a frozen trunk sees in them is kept, in which case there must
+    be so many `views`.
     """
 
     run_dir: Path
@@ -133,7 +134,7 @@ class FinderTrainer:
         self.net = PersonFinder(settings.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.initialised_from: dict[str, Any] | None = None
         if settings.init is not None and not self.folder.last_path.exists():
-            self.initialised_from = begin_from_poses(self.net, settings.init)
+            self.initialised_from = begin_from(self.net, settings.init)
         self.net.trunk.requires_grad_(not settings.frozen)
         self.average = WeightAverage(self.net, settings.ema_decay)
         self.optimizer = torch.optim.AdamW(
@@ -312,6 +313,20 @@ class FinderTrainer:
                 f"{self.settings.run_dir} was started with other settings: {told}; "
                 "allowed: the same ones, or another --run-dir"
             )
+
+
+def begin_from(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:
+    """Start from another finder of the same shape as a whole, or from the trunk of a pose checkpoint.
+
+    Returns where the weights come from, for the card. Raises CheckpointError or ValueError if neither fits.
+    """
+    if not is_finder(checkpoint):
+        return begin_from_poses(net, checkpoint)
+    before, card = load_finder(checkpoint)
+    if card.config != net.config:
+        raise ValueError(f"{checkpoint} is {card.config}; allowed: {net.config}, as this network is")
+    net.load_state_dict(before.state_dict())
+    return {"checkpoint": checkpoint.stem, "sha256": card.sha256, "training": card.training}
 
 
 def begin_from_poses(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:

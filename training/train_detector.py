@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--train", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="annotations and images")
     add("--val", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="shows how it goes; chooses nothing")
     add("--run-dir", type=Path, required=True, help="where states, checkpoints and logs go; resumed if it has a state")
-    add("--init", type=Path, default=None, metavar="FILE", help="a pose checkpoint to begin from")
+    add("--init", type=Path, default=None, metavar="FILE", help="a pose checkpoint, or another finder, to begin from")
     add("--frozen", action="store_true", help="the trunk stays as it begins")
     add("--window", dest="window_side", type=int, default=defaults.window_side, help="pixels each way")
     add("--views", type=int, default=None, help="different windows of each photograph; by default ever new ones")
