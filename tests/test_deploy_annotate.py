@@ -281,7 +281,7 @@ def test_the_numbers_are_those_of_the_service(tmp_path, tiny, capsys):
     assert len(rows) == 5
 
     async def ask() -> None:
-        settings = read_settings(["--checkpoint", str(tiny), *TORCH])
+        settings = read_settings(["--checkpoint", str(tiny), "--detector", "none", *TORCH])
         service = build_service(settings, Metrics(), None)
         await service.warm_up()
         app = create_app(service, Metrics(), version="0", body_timeout_s=9)
