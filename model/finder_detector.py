@@ -15,7 +15,7 @@ from model.geometry import Array
 from model.person_finder import FinderConfig, decode_boxes
 
 FILL = 0  # beside the photograph: black, as beside a crop
-LIMITS = DetectionLimits(min_score=0.25)  # where recall and precision of the bundled network balance
+LIMITS = DetectionLimits(min_score=0.2)  # above it the bundled network finds nobody in too many pictures of people
 MOST_CENTRES = 300  # of a picture, before suppression
 
 Maps = Callable[[Pixels], Tensor]  # [B, S, S, 3] uint8 -> [B, 5, S/8, S/8] on the CPU

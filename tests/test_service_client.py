@@ -258,7 +258,7 @@ def test_what_cannot_be_connected_to_is_refused_with_what_is_allowed(options: di
 
 def test_what_cannot_be_asked_is_refused_before_it_is_sent(server, surface):
     with opened(surface, server.address) as client:
-        with pytest.raises(InvalidParameter, match="None for the whole picture"):
+        with pytest.raises(InvalidParameter, match="None for those that the service finds"):
             client.estimate(b"picture", boxes_xywh=[])
         with pytest.raises(InvalidParameter, match=r"boxes_xywh\[0\].*four numbers"):
             client.estimate(b"picture", boxes_xywh=[(1, 2, 3)])
