@@ -43,6 +43,7 @@ async def watched(server: Server, load: Awaitable[Result]) -> tuple[Result, Seen
     """What a load gives, and what the service did until it was over."""
     probe = HttpClient(HOST, server.http_port)
     before = await counters(probe)
+    probe.close()  # the service does, too, if it hears nothing for long
     started = time.perf_counter()
     working = asyncio.ensure_future(load)
     held = [await asyncio.to_thread(memory_mib, server.pid)]
