@@ -198,7 +198,7 @@ def parsed() -> argparse.Namespace:
     add("--detect-every", type=int, default=0, metavar="N", help="frames (0: as the service has it)")
     add("--min-oks", type=float, default=MIN_OKS, help=f"of an answer and the person that it is of ({MIN_OKS})")
     add("--minutes", type=float, default=0.0, help="of one stream whose memory is watched (0: none)")
-    add("--service-flags", default="--detector embedded", metavar="FLAGS", help="more flags of the service, as one text")
+    add("--service-flags", default="--detector embedded", metavar="FLAGS", help="more flags of the service, one text")
     add("--max-batch", type=int, default=16, help="most persons in one run of the network (16)")
     add("--input", metavar="HxW", help="crop size, if not the bundled checkpoint's")
     add("--results", type=Path, help="a folder for results as JSON and Markdown, CSV and PNG")
