@@ -46,6 +46,7 @@ from service.tracking_values import TrackerSettings
 log = logging.getLogger("service")
 
 VERSION = version("btranspose")
+BIRTH_SCORE = 0.3  # of a detection, to begin somebody in a stream: others are wrong too often to be followed
 MAX_DETECTED = 8  # pictures that the detector is given at a time
 
 
@@ -104,7 +105,9 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
         detector=detector,
-        tracking=TrackerSettings(detect_every=settings.detect_every, max_tracks=settings.max_persons),
+        tracking=TrackerSettings(
+            detect_every=settings.detect_every, max_tracks=settings.max_persons, birth_score=BIRTH_SCORE
+        ),
     )
 
 
