@@ -19,6 +19,7 @@ import numpy as np
 from model.crop import Pixels
 from model.detection import Detections, PersonDetector
 from service.errors import EngineFailed
+from service.telling import tell
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ class DetectorQueue:
         found = [None] * len(promises) if running.cancelled() else running.result()
         for promise, detections in zip(promises, found, strict=True):
             if detections is None:
-                self._observer.on_detector_failed()
+                tell(self._observer.on_detector_failed)
             if promise.done():
                 continue
             if detections is None:
@@ -145,7 +146,8 @@ class DetectorQueue:
                 promise.set_result(detections)
         well = [detections for detections in found if detections is not None]
         if well:
-            self._observer.on_detected(len(well), sum(len(each.scores) for each in well), seconds)
+            persons = sum(len(each.scores) for each in well)
+            tell(lambda: self._observer.on_detected(len(well), persons, seconds))
         self._run_next()
 
 

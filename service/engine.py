@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -38,6 +38,7 @@ from service.errors import EngineFailed, Late, Overloaded
 from service.lane import Lane
 from service.network import Group, Network
 from service.room import Room
+from service.telling import tell
 from service.work import Work
 
 log = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ class Engine:
             case Failed(job):
                 self._rooms[job].fail(EngineFailed("the network could not be run on this picture"))
             case Dropped(job, persons, because):
-                _tell(lambda: self._observer.on_dropped(persons, because))
+                tell(lambda: self._observer.on_dropped(persons, because))
                 if because == "late" and job in self._rooms:  # not about to leave anyway
                     self._rooms[job].fail(Late(LATE))
 
@@ -221,7 +222,7 @@ class Engine:
     def _finished(self, lane: int, crops: Sequence[Pixels], found: Sequence[Keypoints] | None, seconds: float) -> None:
         """A lane is done with its batch; `found` is None if it failed."""
         if found is None:
-            _tell(lambda: self._observer.on_batch_failed(len(crops)))
+            tell(lambda: self._observer.on_batch_failed(len(crops)))
             failed = self._lanes[lane]
             failed.rests = any(not (other.failures or other.rests or self._is_over(other)) for other in self._lanes)
             self.step(BatchFailed(lane, failed.rests))
@@ -230,7 +231,7 @@ class Engine:
             return
         newest = seconds / len(crops)
         self._seconds_a_person += (FORGETTING if self._seconds_a_person else 1.0) * (newest - self._seconds_a_person)
-        _tell(lambda: self._observer.on_batch(len(crops), seconds))
+        tell(lambda: self._observer.on_batch(len(crops), seconds))
         self.step(BatchDone(found, lane))
 
     def _try_later(self, lane: int, *, tries: int) -> None:
@@ -251,11 +252,3 @@ class Engine:
         self._lanes[lane].rests = False
         log.info("lane %d of the engine works again", lane)
         self.step(Rested(lane))
-
-
-def _tell(news: Callable[[], None]) -> None:
-    """Who watches must not change what happens."""
-    try:
-        news()
-    except Exception:
-        log.exception("the observer of the engine failed")

@@ -23,6 +23,7 @@ from service.pb import pose_pb2 as pb
 from service.poses import PoseResult
 from service.record import DEFECT, Caller, RequestRecord
 from service.streaming import StreamObserver, StreamSettings
+from service.telling import tell
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ async def answer_frames(
         age_s = time.monotonic() - answered.arrived_s
         answered.message.age_seconds = age_s
         await write(answered.message)
-        observer.on_frame_answered(settings.pace, age_s)
+        tell(lambda: observer.on_frame_answered(settings.pace, age_s))
 
     if settings.pace == "every_frame":
         await answer_in_order(next_frame, frames.answer, send, limit=max_frames)
@@ -88,7 +89,7 @@ async def answer_frames(
             frames.answer,
             send,
             id_of=lambda frame: frame.message.frame_id,
-            on_dropped=lambda: observer.on_frame_dropped(settings.pace),
+            on_dropped=lambda: tell(lambda: observer.on_frame_dropped(settings.pace)),
         )
 
 
