@@ -95,6 +95,24 @@ class Metrics(EngineObserver, ReloadObserver, DetectorObserver, StreamObserver):
             "When what is being served took over, at the start or later, in Unix time.",
             registry=registry,
         )
+        self._make_video_series()
+        for outcome in RELOADS:
+            self._reloads.labels(outcome)
+        for protocol in PROTOCOLS:
+            for method in METHODS:
+                self._request_seconds.labels(protocol, method)
+                for outcome in OUTCOMES:
+                    self._requests.labels(protocol, method, outcome)
+        for error in ALL_ERRORS:
+            self._rejections.labels(error.reason)
+        for stage in STAGES:
+            self._stage_seconds.labels(stage)
+        for reason in ("gone", "late", "failed"):
+            self._dropped.labels(reason)
+
+    def _make_video_series(self) -> None:
+        """Of the detector and of streams."""
+        registry = self.registry
         self._detector_seconds = Histogram(
             "btranspose_detector_duration_seconds",
             "One run of the detector, on one picture or several.",
@@ -126,19 +144,6 @@ class Metrics(EngineObserver, ReloadObserver, DetectorObserver, StreamObserver):
         for pace in PACES:
             self._frame_age_seconds.labels(pace)
             self._dropped_frames.labels(pace)
-        for outcome in RELOADS:
-            self._reloads.labels(outcome)
-        for protocol in PROTOCOLS:
-            for method in METHODS:
-                self._request_seconds.labels(protocol, method)
-                for outcome in OUTCOMES:
-                    self._requests.labels(protocol, method, outcome)
-        for error in ALL_ERRORS:
-            self._rejections.labels(error.reason)
-        for stage in STAGES:
-            self._stage_seconds.labels(stage)
-        for reason in ("gone", "late", "failed"):
-            self._dropped.labels(reason)
 
     def on_request(self, record: RequestRecord) -> None:
         """A request is over."""
