@@ -18,7 +18,8 @@ from training.coco import read_persons
 from training.finder_data import PeoplePicture, WindowAugmentation, Windows, boxes_in_window, by_photograph
 from training.finder_features import TrunkFeatures
 from training.finder_loss import finder_loss, generalised_overlap, targets
-from training.finder_trainer import FinderSettings, FinderTrainer, evaluate_finder
+from training.finder_settings import FinderSettings
+from training.finder_trainer import FinderTrainer, evaluate_finder
 from training.recolour import recolour, standardised
 from training.train_detector import main
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,17 +20,18 @@ from torch.utils.data import Dataset
 from model.checkpoint import load_checkpoint
 from model.crop import normalise
 from model.detection import DetectionLimits
-from model.fields import require
+from model.device import pick_dtype
 from model.finder_checkpoint import is_finder, load_finder, save_finder
 from model.finder_detector import FinderDetector
-from model.person_finder import COARSEST, FinderConfig, PersonFinder
+from model.person_finder import PersonFinder
 from training.coco import KeypointData, read_persons
 from training.dataset import EpochBatches, read_image
 from training.detection_score import coco_detections, score_boxes
 from training.divergence import check_finite
-from training.finder_data import FinderExample, PeoplePicture, WindowAugmentation, Windows, by_photograph
+from training.finder_data import FinderExample, PeoplePicture, Windows, by_photograph
 from training.finder_features import FeatureExample, TrunkFeatures
 from training.finder_loss import BOX_WEIGHT, finder_loss
+from training.finder_settings import FinderSettings
 from training.loading import EpochLoader
 from training.photograph_cache import GIB, PhotographCache
 from training.plan import run_plan
@@ -45,74 +45,6 @@ from training.world import World
 
 SCORED_FROM = 0.02  # less likely boxes do not move the figures
 FIXED = {"train_set", "batch_size", "seed", "window_side", "frozen"}  # a step means something else with these
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinderSettings:
-    """Everything that decides the outcome of a run. Raises ValueError, naming field and value, if it cannot work.
-
-    `train_set`, `val_set`: annotation file and image folder. `init`: a pose checkpoint whose stem and convolutional
-    groups are begun from, where names and shapes agree, or another finder, to go on with; None: random weights.
-    `frozen`: the trunk stays as it begins, norms included. `window_side`: of the windows that are trained on, which
-    may be smaller than the network's input, for speed. `views`: different windows of each photograph; None: a new one
-    in every epoch. `feature_cache`: a folder where what a frozen trunk sees in them is kept, in which case there must
-    be so many `views`.
-    """
-
-    run_dir: Path
-    train_set: tuple[Path, Path]
-    val_set: tuple[Path, Path]
-    init: Path | None = None
-    frozen: bool = False
-    window_side: int = 256
-    views: int | None = None
-    feature_cache: Path | None = None
-    epochs: int = 8
-    steps: int | None = None
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    learning_rate_end: float = 1e-5
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    clip_norm: float = 10.0
-    ema_decay: float = 0.998
-    workers: int = 0
-    seed: int = 0
-    val_every: int = 2
-    minutes_between_saves: float = 3.0
-    photograph_cache: Path | None = None
-    cache_gib: float = 16.0
-    network: FinderConfig = field(default_factory=FinderConfig)
-    augmentation: WindowAugmentation = field(default_factory=WindowAugmentation)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "val_every"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "workers", "seed", "minutes_between_saves"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
-        require(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1, or none for whole epochs")
-        side = self.window_side
-        require(side > 0 and side % COARSEST == 0, "window_side", side, f"a multiple of {COARSEST}, above 0")
-        require(self.views is None or self.views >= 1, "views", self.views, "at least 1, or none for ever new ones")
-        require(0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "between 0 and 1")
-        require(self.cache_gib > 0, "cache_gib", self.cache_gib, "above 0")
-        rate = self.learning_rate_end
-        require(0 < rate <= self.learning_rate, "learning_rate_end", rate, f"above 0, at most {self.learning_rate}")
-        require(
-            self.init is not None or not self.frozen, "frozen", self.frozen, "only with init: what is random must learn"
-        )
-        keeps_what_stays = self.feature_cache is None or (self.frozen and self.views is not None)
-        require(keeps_what_stays, "feature_cache", str(self.feature_cache), "only with frozen and views")
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain types only; paths as text."""
-        plain: dict[str, Any] = asdict(self) | {"network": self.network.to_json()}
-        for name in ("run_dir", "init", "photograph_cache", "feature_cache"):
-            plain[name] = None if plain[name] is None else str(plain[name])
-        for name in ("train_set", "val_set"):
-            plain[name] = [str(path) for path in plain[name]]
-        plain["augmentation"]["scale"] = list(plain["augmentation"]["scale"])
-        return plain
 
 
 class FinderTrainer:
@@ -129,7 +61,9 @@ class FinderTrainer:
         self.train_data = read_persons(*settings.train_set)
         self.val_data = read_persons(*settings.val_set)
         self.pictures = by_photograph(self.train_data.persons)
-        self.folder = RunFolder(settings.run_dir, World(device=torch.device("cpu")))
+        device = torch.device("cpu")
+        self.dtype = pick_dtype(settings.precision, device)
+        self.folder = RunFolder(settings.run_dir, World(device=device))
         torch.manual_seed(settings.seed)
         self.net = PersonFinder(settings.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.initialised_from: dict[str, Any] | None = None
@@ -166,7 +100,7 @@ class FinderTrainer:
             self._batches,
             epochs=self.plan.epochs,
             workers=settings.workers,
-            device=torch.device("cpu"),
+            device=device,
         )
 
     def run(self) -> dict[str, float]:
@@ -177,7 +111,8 @@ class FinderTrainer:
         self.folder.begin(settings.to_json())
         parameters = sum(parameter.numel() for parameter in self.net.parameters())
         self.folder.say(
-            f"{parameters / 1e6:.2f} M parameters, windows of {settings.window_side}: "
+            f"{parameters / 1e6:.2f} M parameters, windows of {settings.window_side}, "
+            f"{str(self.dtype).removeprefix('torch.')}: "
             f"{len(self.pictures)} photographs, {len(self.train_data.persons)} persons, "
             f"{self.plan.describe(settings.batch_size)}" + (f"; resumed at step {self.step}" if self.step else "")
         )
@@ -246,8 +181,10 @@ class FinderTrainer:
         self.net.train()
         if settings.frozen:
             self.net.trunk.eval()  # its norms, too
-        features, edges = self._seen(example)
-        centre_loss, box_loss = finder_loss(self.net.find(features), edges)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            features, edges = self._seen(example)
+            found = self.net.find(features)
+        centre_loss, box_loss = finder_loss(found.float(), edges)
         loss = centre_loss + BOX_WEIGHT * box_loss
         check_finite(float(loss.detach()), "loss", step=self.step, learning_rate=rate)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -287,6 +224,7 @@ class FinderTrainer:
             "frozen": settings.frozen,
             "learning_rate": [settings.learning_rate, settings.learning_rate_end],
             "schedule": "cosine",
+            "precision": str(self.dtype).removeprefix("torch."),
             "seed": settings.seed,
             "initialised_from": self.initialised_from,
         }

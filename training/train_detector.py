@@ -14,12 +14,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import cv2
 
 from training.command import run_command
 from training.finder_data import WindowAugmentation
-from training.finder_trainer import FinderSettings, FinderTrainer
+from training.finder_settings import FinderSettings
+from training.finder_trainer import FinderTrainer
+from training.settings import Precision
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weight-decay", type=float, default=defaults.weight_decay)
     add("--clip-norm", type=float, default=defaults.clip_norm, help="0: no gradient clipping")
     add("--ema-decay", type=float, default=defaults.ema_decay, help="of the averaged weights that are kept")
+    add("--precision", choices=get_args(Precision), default=defaults.precision)
     add("--workers", type=int, default=defaults.workers, help="loader processes; 0: this one loads")
     add("--photograph-cache", type=Path, default=None, metavar="DIR", help="keep decoded photographs here, for speed")
     add("--cache-gib", type=float, default=defaults.cache_gib, help="of decoded photographs at most")
