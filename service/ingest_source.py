@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import av
 import numpy as np
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 
 from service.client_frames import RawPixels
 from service.ingest_place import Place
@@ -202,7 +202,9 @@ class Timeline:
 
 def display_matrix(picture: av.VideoFrame) -> Matrix | None:
     """How a frame is to be turned, as its file says; None: not at all."""
-    for one in cast("Iterable[SideData]", picture.side_data):
+    # Not `picture.side_data`: frame and data then keep each other, and memory grows until cycles are looked for.
+    found = SideDataContainer(picture)  # type: ignore[call-arg]  # its stub forgets it
+    for one in cast("Iterable[SideData]", found):
         if one.type == Type.DISPLAYMATRIX:
             return struct.unpack("=9i", bytes(one)[:36])
     return None

@@ -138,3 +138,14 @@ def test_a_file_without_video_is_refused(tmp_path):
     )
     with pytest.raises(SourceFailed, match=r"sound\.wav has no video"):
         opened(path)
+
+
+def test_a_frame_is_gone_when_it_is_let_go_without_a_search_for_cycles(tmp_path):
+    video = opened(write_video(tmp_path / "clip.mp4", 3))
+    picture = next(picture for _, picture in video.pictures())
+    known = sys.getrefcount(picture)
+    frame = SourceFrame(0, 0.0, 0.0, picture)
+    assert frame.pixels.shape == (SIZE[1], SIZE[0], 3)
+    del frame
+    assert sys.getrefcount(picture) == known
+    video.close()
