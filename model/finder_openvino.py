@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from model.crop import Pixels
 from model.finder_detector import Maps
-from model.openvino_runtime import convert_module, kept_or_made, key_of, openvino_core, prepare
+from model.openvino_runtime import convert_module, kept_or_made, key_of, openvino_core, prepare, run
 from model.person_finder import PersonFinder
 from model.runtime import FromPixels
 
@@ -42,6 +41,6 @@ def openvino_maps(
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def maps(pixels: Pixels) -> Tensor:
-        return torch.from_numpy(np.array(request.infer([pixels])[0]))
+        return torch.from_numpy(run(request, pixels)[0])
 
     return maps

@@ -22,7 +22,7 @@ import openvino as ov
 from model.crop import MEAN_RGB, STD_RGB, Pixels
 from model.detection import DetectionLimits, Detections, choose, letterbox
 from model.onnx_layouts import Numbers, UnknownLayout, recognise
-from model.openvino_runtime import openvino_core, prepare
+from model.openvino_runtime import openvino_core, prepare, run
 
 log = logging.getLogger(__name__)
 
@@ -100,8 +100,7 @@ class OnnxDetector:
 
     def _run(self, pixels: Pixels) -> list[Numbers]:
         """Every output [B, ...] of pictures [B, H, W, 3]."""
-        said = self._request.infer([pixels])
-        return [np.array(said[number]) for number in range(len(said))]
+        return run(self._request, pixels)
 
     def _runs_two(self, blank: Pixels, of_one: list[Numbers]) -> bool:
         """Whether two pictures at a time work: some exports say that they do and do not."""

@@ -99,7 +99,7 @@ class OpenVinoRuntime:
     def heatmaps(self, crops: Pixels) -> Tensor:
         persons = len(crops)
         if persons == 1 or len(self._streams) == 1:
-            return torch.from_numpy(self._one.infer([crops])[0])
+            return torch.from_numpy(run(self._one, crops)[0])
         found = np.empty((persons, *self._heatmaps_shape), dtype=np.float32)
         # Small parts, taken by whichever stream is free: a core that other work disturbs does not hold up the rest.
         part = PART if persons >= PART * len(self._streams) else 1
@@ -112,6 +112,20 @@ class OpenVinoRuntime:
 def _put(request: ov.InferRequest, place: npt.NDArray[np.float32]) -> None:
     """A stream is done with its part: keep the heatmaps before the next part overwrites them."""
     place[:] = request.get_output_tensor().data
+
+
+def run(request: ov.InferRequest, images: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """Every output of a network with one input, which is these images.
+
+    Not by `infer`, where what goes wrong is lost: it returns as if all was well (OpenVINO 2026.4), and leaves its task
+    in a queue, from which another network of this process later runs it. If the first one is gone by then, the process
+    ends.
+
+    Raises RuntimeError if the network fails.
+    """
+    request.start_async([images])
+    request.wait()
+    return [np.array(tensor.data) for tensor in request.output_tensors]
 
 
 @cache

@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 import torch
+from openvino import opset13 as opset
 
 from drawings import lively_network, tiny_config
 from model import openvino_runtime
 from model.estimator import PoseEstimator
-from model.openvino_runtime import OpenVinoRuntime
+from model.openvino_runtime import OpenVinoRuntime, openvino_core, run
 from model.runtime import TorchRuntime, drift, noise_crops
 from model.variants import VARIANTS, variant
 
@@ -52,6 +54,17 @@ def test_an_answer_stays_as_it_was_when_the_next_batch_runs(runtime):
         copy = first.clone()
         runtime.heatmaps(255 - part)
         assert torch.equal(first, copy)
+
+
+def test_a_network_that_fails_says_so_and_the_next_one_runs():
+    rows = opset.parameter([-1, 3], dtype=np.uint8)
+    of_one = opset.reshape(rows, np.array([1, 3]), special_zero=False)
+    request = openvino_core().compile_model(ov.Model([of_one], [rows]), "CPU").create_infer_request()
+    row = np.arange(3, dtype=np.uint8)[None]
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="Reshape"):
+            run(request, np.repeat(row, 2, axis=0))
+        assert run(request, row)[0].tolist() == [[0, 1, 2]]
 
 
 @pytest.mark.parametrize("position", ["relative", "absolute"])
@@ -160,7 +173,7 @@ SIGNALS = """
 import os, signal, sys
 sys.path.insert(0, "tests")
 from drawings import lively_network, tiny_config
-from model.openvino_runtime import OpenVinoRuntime
+from model.openvino_runtime import OpenVinoRuntime, openvino_core, run
 
 signal.signal(signal.SIGTERM, lambda *_: print("still here"))
 made = [OpenVinoRuntime(lively_network(tiny_config()), checkpoint_sha256="0" * 64) for _ in range(2)]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.openvino_runtime import convert_module, openvino_core
+from model.openvino_runtime import convert_module, openvino_core, run
 from model.person_finder import Trunk
 from training.finder_data import Windows
 from training.recolour import recolour, standardised
@@ -62,7 +62,7 @@ class TrunkFeatures(Dataset[FeatureExample]):
     def _make(self, index: tuple[int, int], kept: Path) -> tuple[np.ndarray, np.ndarray]:
         pixels, edges, colours = self.windows[index]
         image = standardised(recolour(pixels[None], colours[None])).contiguous().numpy()
-        features = self._see.infer([image])[0][0].astype(np.float16)
+        features = run(self._see, image)[0][0].astype(np.float16)
         unfinished = kept.with_suffix(f".{os.getpid()}.npz")
         np.savez(unfinished, features=features, edges=edges.numpy())
         unfinished.replace(kept)
