@@ -7,16 +7,15 @@ nothing of pictures or of the network.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 
 from service.api_keys import ApiKeys
 from service.errors import Late, Overloaded, PoseServiceError, Unavailable
 from service.record import DEFECT, DEPENDENCY, GONE, Caller, CallerGone, RequestRecord
-
-log = logging.getLogger(__name__)
+from service.telling import tell
 
 Observer = Callable[[RequestRecord], None]
 
@@ -139,10 +138,7 @@ class Admission:
             record.finished_s = time.monotonic()
             self._held_bytes -= record.image_bytes
             for observe in self._observers:
-                try:
-                    observe(record)
-                except Exception:  # who watches must not change what happens
-                    log.exception("a request could not be recorded")
+                tell(partial(observe, record))
 
     @contextmanager
     def _place(self, caller: Caller) -> Iterator[None]:
