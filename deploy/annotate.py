@@ -1,6 +1,6 @@
 """Poses for millions of pictures: `python -m deploy.annotate photographs --out poses`.
 
-    python -m deploy.annotate photographs --out poses                          every picture is one person
+    python -m deploy.annotate photographs --out poses                          persons are found, as the service does
     python -m deploy.annotate val2017 --boxes person_keypoints.json --out poses   persons by their boxes
     python -m deploy.annotate s3://bucket/photographs --out s3://bucket/poses --ray auto   on a Ray cluster
 
@@ -33,9 +33,10 @@ from deploy.annotate_shard import FORMATS
 from deploy.annotate_work import Job
 from model.checkpoint import read_card
 from model.device import pick_devices
-from service.settings import BUNDLED_CHECKPOINT
+from service.settings import BUNDLED_CHECKPOINT, ServiceSettings
 
 CORES_A_PROCESS = 4
+DETECTOR: str = ServiceSettings.model_fields["detector"].default
 
 
 def manifests(out: Folder) -> Iterator[dict[str, Any]]:
@@ -76,6 +77,7 @@ def annotate(given: argparse.Namespace) -> dict[str, Any]:
         sources=tuple(given.sources),
         checkpoint_sha256=read_card(given.checkpoint).sha256,
         boxes=sha256_of(given.boxes) if given.boxes else None,
+        detector="none" if given.boxes else given.detector,
         flip_test=given.flip_test,
         precision=given.precision,
         runtime=given.runtime,
@@ -136,6 +138,7 @@ def _job(given: argparse.Namespace, settings: Settings, *, device: str, threads:
         format=settings.format,
         flip_test=settings.flip_test,
         checkpoint=given.checkpoint.resolve(),
+        detector=settings.detector,
         device=device,
         precision=settings.precision,
         runtime=settings.runtime,
@@ -166,7 +169,10 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--out", required=True, metavar="DIR", help="folder or URL for results; also what is continued")
     parser.add_argument("--checkpoint", type=Path, default=BUNDLED_CHECKPOINT, help="instead of the bundled one")
     parser.add_argument(
-        "--boxes", type=Path, metavar="JSON", help="COCO annotations with the persons' boxes; else the whole picture"
+        "--boxes", type=Path, metavar="JSON", help="COCO annotations with the persons' boxes; else they are found"
+    )
+    parser.add_argument(
+        "--detector", default=DETECTOR, help=f"what finds persons, as `python -m service` has it ({DETECTOR})"
     )
     parser.add_argument("--flip-test", action="store_true", help="also look at the mirrored picture; twice the work")
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the results (parquet)")

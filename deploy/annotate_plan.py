@@ -39,12 +39,14 @@ class PlanError(ValueError):
 class Settings:
     """What the results depend on. The same folder is never continued with others.
 
-    boxes: SHA-256 of the file with boxes; None: the whole of each picture is one person.
+    boxes: SHA-256 of the file with boxes; None: persons are where the detector finds them.
+    detector: as `python -m service` has it; `none` where there are boxes.
     """
 
     sources: tuple[str, ...]
     checkpoint_sha256: str
     boxes: str | None
+    detector: str
     flip_test: bool
     precision: str
     runtime: str
@@ -58,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture of a job: its path or URL, its id, and the persons in it (None: the whole of it is one)."""
+    """One picture of a job: its path or URL, its id, and the persons in it (None: where the detector finds them)."""
 
     image: str
     image_id: int

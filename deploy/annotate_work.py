@@ -37,6 +37,7 @@ class Job:
     format: str
     flip_test: bool
     checkpoint: Path
+    detector: str
     device: str
     precision: str
     runtime: str
@@ -57,7 +58,7 @@ class Process:
             precision=job.precision,  # type: ignore[arg-type]  # checked where the command was read
             runtime=job.runtime,  # type: ignore[arg-type]
             threads=job.threads,
-            detector="none",
+            detector=job.detector,
             max_persons=MAX_PERSONS,
             max_waiting=MAX_PERSONS,
             max_requests=in_flight,

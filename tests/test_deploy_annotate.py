@@ -33,12 +33,13 @@ from service.__main__ import build_service, read_settings
 from service.http_api import create_app
 from service.metrics import Metrics
 
-TORCH = ("--device", "cpu", "--precision", "fp32", "--runtime", "torch", "--threads", "1")
+TORCH = ("--detector", "none", "--device", "cpu", "--precision", "fp32", "--runtime", "torch", "--threads", "1")
 
 
 def settings(**changes) -> Settings:
-    usual = {"checkpoint_sha256": "0" * 64, "boxes": None, "flip_test": False, "precision": "fp32", "runtime": "torch"}
-    return Settings(**({"sources": ("in",), "format": "json", "shard_size": 3, **usual} | changes))
+    usual = {"checkpoint_sha256": "0" * 64, "boxes": None, "detector": "none", "flip_test": False}
+    usual |= {"sources": ("in",), "precision": "fp32", "runtime": "torch", "format": "json", "shard_size": 3}
+    return Settings(**(usual | changes))
 
 
 def draw_folder(folder: Path, good: int, bad: int = 0) -> None:
@@ -281,7 +282,7 @@ def test_the_numbers_are_those_of_the_service(tmp_path, tiny, capsys):
     assert len(rows) == 5
 
     async def ask() -> None:
-        settings = read_settings(["--checkpoint", str(tiny), "--detector", "none", *TORCH])
+        settings = read_settings(["--checkpoint", str(tiny), *TORCH])
         service = build_service(settings, Metrics(), None)
         await service.warm_up()
         app = create_app(service, Metrics(), version="0", body_timeout_s=9)
@@ -300,8 +301,26 @@ def test_the_numbers_are_those_of_the_service(tmp_path, tiny, capsys):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
     assert annotate.main([*command, *TORCH]) == 0, "there is nothing left to do"
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
-    assert annotate.main([*command, "--precision", "bf16"]) == 2
+    assert annotate.main([*command, *TORCH, "--precision", "bf16"]) == 2
     assert "was begun with precision 'fp32', and this is 'bf16'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("given", "detector"), [([], "embedded"), (["--detector", "none"], "none")])
+def test_persons_are_found_as_the_service_finds_them_unless_there_are_boxes(tmp_path, monkeypatch, given, detector):
+    made = []
+
+    def remember(job):
+        made.append(job.detector)
+        raise JobFailed("seen enough")
+
+    monkeypatch.setattr(annotate, "LocalPool", lambda jobs: remember(jobs[0]))
+    draw_folder(tmp_path / "in", 1)
+    command = [str(tmp_path / "in"), "--format", "json", *given]
+    assert annotate.main([*command, "--out", str(tmp_path / "out")]) == 1
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"images": [{"id": 1, "file_name": "p0000.jpg"}], "annotations": []}))
+    assert annotate.main([*command, "--out", str(tmp_path / "boxed"), "--boxes", str(boxes)]) == 1
+    assert made == [detector, "none"]
 
 
 def test_both_formats_have_the_same_rows(tmp_path):
