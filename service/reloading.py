@@ -19,6 +19,7 @@ from pathlib import Path
 from service.core import PoseService
 from service.loading_thread import in_thread
 from service.network import Network
+from service.telling import tell
 from service.work import Work
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Reloads:
         network = self.before
         replaced = self._take_over(network)
         self._note("rolled_back", asked_by, f"{_name(network)} serves again, instead of {_name(replaced)}")
-        _tell(lambda: self._observer.on_rolled_back(network))
+        tell(lambda: self._observer.on_rolled_back(network))
         return network
 
     async def follow(self, asked: asyncio.Event, *, asked_by: str) -> None:
@@ -179,7 +180,7 @@ class Reloads:
             raise self._failed(path, error, asked_by) from error
         seconds = time.monotonic() - began_s
         self._note("ok", asked_by, f"{_name(network)} serves, instead of {_name(replaced)}, after {seconds:.1f} s")
-        _tell(lambda: self._observer.on_reloaded(network))
+        tell(lambda: self._observer.on_reloaded(network))
         return network
 
     def _check_keypoints(self, path: Path, network: Network) -> None:
@@ -208,7 +209,7 @@ class Reloads:
             detail = f"{path} cannot be served: {type(error).__name__}; {goes_on}, and the log has the details"
             log.error("%s could not be loaded", path, exc_info=error)
         self._note("failed", asked_by, detail, level=logging.ERROR)
-        _tell(self._observer.on_reload_failed)
+        tell(self._observer.on_reload_failed)
         return ReloadFailed(detail)
 
     def _note(self, outcome: str, asked_by: str, detail: str, *, level: int = logging.INFO) -> None:
@@ -226,11 +227,3 @@ def _tried(network: Network) -> Network:
 def _name(network: Network) -> str:
     """For an operator."""
     return f"{network.info.label} {network.short_sha256} ({network.source})"
-
-
-def _tell(news: Callable[[], None]) -> None:
-    """Who watches must not change what happens."""
-    try:
-        news()
-    except Exception:
-        log.exception("the observer of reloads failed")

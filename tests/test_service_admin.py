@@ -21,7 +21,6 @@ from http_clients import assert_problem, client_of, make_counted
 from reload_scenes import OTHER_SIZE, sha256_of, sized
 from service.admin import main
 from service.http_admin import admin_beside, create_admin_app
-from service.loading_thread import is_loading
 from service.network import Network
 from service.reloading import Reloads
 
@@ -103,7 +102,7 @@ def test_while_one_is_being_loaded_another_is_refused_and_the_status_says_so():
         loop = asyncio.get_running_loop()
         holding.append(lambda: asyncio.run_coroutine_threadsafe(gate.wait(), loop).result(30))
         loading = asyncio.create_task(admin.post("/reload"))
-        await until(is_loading)
+        await until(lambda: bool(begun))
         assert (await admin.get("/")).json()["loading"]
         assert_problem(await admin.post("/reload"), 409, "a network is being loaded; allowed: one at a time")
         assert_problem(await admin.post("/rollback"), 409, "a network is being loaded; allowed: one at a time")
@@ -111,10 +110,12 @@ def test_while_one_is_being_loaded_another_is_refused_and_the_status_says_so():
         assert (await loading).status_code == 200
 
     def slow(path: Path) -> Network:
+        begun.append(path)
         holding[0]()
         return load(path)
 
     holding: list[Callable[[], object]] = []
+    begun: list[Path] = []
     ask_admin(use, load=slow)
 
 
