@@ -89,13 +89,16 @@ def test_poses_in_true_boxes_need_no_matching_and_are_compared_with_what_was_fol
     boxed = measured.measure_boxed(zip(truths, off, strict=True))
     assert len(boxed.oks) == sum(person.visible for truth in truths for person in truth.persons)
     assert all(0.3 < alike < 1 for alike in boxed.oks.values())
-    followed = measured.measure((truth, true_poses(truth)[:1]) for truth in truths)
+    middle = float(np.median(list(boxed.oks.values())))
+    followed = measured.measure(((truth, true_poses(truth)[:1]) for truth in truths), min_oks=middle)
     (row,) = rows_of(measured.tracking_table("A title", [("2, followed", followed, boxed)]))
     firsts = [boxed.oks[truth.index, truth.persons[0].person_id] for truth in truths]
     assert row["OKS"] == "1.000"
     assert row["OKS in true boxes"] == f"{np.mean(firsts):.3f}"
     assert row["all, in true boxes"] == f"{np.mean(list(boxed.oks.values())):.3f}"
     assert row["missed %"] == "50.0"
+    wrong = [alike < middle for alike in boxed.oks.values()]
+    assert row["missed in true boxes %"] == f"{100 * np.mean(wrong):.1f}"
 
 
 def rows_of(table):
