@@ -159,12 +159,17 @@ def memory_table(rows: Sequence[tuple[float, ...]], minutes: float) -> Table:
 
 
 def write_chart(clips: Sequence[Clip], folder: Path, fps: float) -> None:
-    """The path of one joint of the first clip in which somebody was followed, or else in true boxes; only lines."""
-    followed_clips = [(clip.found[FOLLOWED], clip.found[SMOOTHED]) for clip in clips if clip.found]
-    charts = [joint_chart(raw.paths, {"smoothed": smoothed.paths}, fps=fps) for raw, smoothed in followed_clips]
-    charts += [joint_chart(clip.boxed.paths, {}, fps=fps) for clip in clips if clip.boxed]
-    if chart := next(filter(None, charts), None):
-        Image.fromarray(draw_chart(chart, CHART_WH)).save(folder / "video-path.png")
+    """The path of the joint of an arm that was followed longest in any clip, or else in true boxes; only lines."""
+    charts = [
+        joint_chart(clip.found[FOLLOWED].paths, {"smoothed": clip.found[SMOOTHED].paths}, fps=fps)
+        for clip in clips
+        if clip.found
+    ]
+    if not any(charts):
+        charts = [joint_chart(clip.boxed.paths, {}, fps=fps) for clip in clips if clip.boxed]
+    if drawn := [chart for chart in charts if chart is not None]:
+        longest = max(drawn, key=lambda chart: len(chart.lines[0].epochs))
+        Image.fromarray(draw_chart(longest, CHART_WH)).save(folder / "video-path.png")
 
 
 def write_tables(clips: Sequence[Clip], serves: str, given: argparse.Namespace) -> None:
