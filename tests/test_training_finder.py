@@ -201,3 +201,16 @@ def test_another_plan_does_not_go_on_with_a_run(data, tmp_path):
     FinderTrainer(settings(tmp_path / "run", data, steps=1))._save()
     with pytest.raises(ValueError, match="batch_size: 4 -> 2; allowed: the same ones, or another --run-dir"):
         FinderTrainer(settings(tmp_path / "run", data, batch_size=2)).run()
+
+
+def test_the_trunk_runs_in_the_precision_that_is_asked_for_and_the_card_tells_it(data, tmp_path):
+    seen = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        trainer = FinderTrainer(settings(tmp_path / precision, data, precision=precision, steps=1))
+        trainer.net.trunk.register_forward_hook(lambda _, __, out, name=precision: seen.update({name: out.dtype}))
+        trainer.run()
+        assert seen[precision] == dtype
+        _, card = load_finder(tmp_path / precision / "person-finder.safetensors")
+        assert card.training["precision"] == str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match="precision is 'int8'; allowed: auto, fp32, bf16"):
+        settings(tmp_path, data, precision="int8")
