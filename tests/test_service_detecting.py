@@ -13,6 +13,7 @@ from model.crop import Pixels
 from model.detection import Detections
 from service.detecting import DetectorObserver, DetectorQueue
 from service.errors import EngineFailed
+from service.posing import boxes_of
 
 
 class WidthDetector:
@@ -148,3 +149,8 @@ def test_a_batch_that_takes_too_long_is_noticed_while_it_runs():
         assert not queue.stalled
 
     asking(talk, detector)
+
+
+def test_boxes_that_were_found_are_asked_for_in_the_digits_that_are_told():
+    found = Detections(np.array([[610.4977416992188, 4.43565, 295.5, 0.0004]]), np.array([0.5]))
+    assert boxes_of(found) == [(610.498, 4.436, 295.5, 0.0)]
