@@ -17,8 +17,8 @@ from service.tracking_values import Tracked, TrackedInput
 
 def boxes_of(detections: Detections) -> list[Box]:
     """The boxes of detections as they are asked for, in as many digits as they will be told in."""
-    boxes = (map(float, box) for box in detections.boxes_xywh)
-    return [tuple(round(number, DECIMALS) for number in box) for box in boxes]  # type: ignore[misc]  # four of them
+    rounded = np.round(np.asarray(detections.boxes_xywh, dtype=np.float64), DECIMALS)
+    return [(x, y, width, height) for x, y, width, height in rounded.tolist()]
 
 
 def pose_result(picture: CroppedPicture, found: Sequence[Keypoints]) -> PoseResult:

@@ -173,7 +173,7 @@ SIGNALS = """
 import os, signal, sys
 sys.path.insert(0, "tests")
 from drawings import lively_network, tiny_config
-from model.openvino_runtime import OpenVinoRuntime, openvino_core, run
+from model.openvino_runtime import OpenVinoRuntime
 
 signal.signal(signal.SIGTERM, lambda *_: print("still here"))
 made = [OpenVinoRuntime(lively_network(tiny_config()), checkpoint_sha256="0" * 64) for _ in range(2)]
