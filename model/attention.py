@@ -25,8 +25,10 @@ from model.positions import resample_table
 from model.resnet import Shortcut, zero_norm
 from model.variants import EXPANSION, Position
 
-# Up to this many tokens the fused CPU kernel takes longer in bf16 than the plain products (about twice, with backward).
+# Up to so many tokens plain products are faster in bf16 on a CPU than the fused kernel: in training about twice as fast
+# (where freed memory is kept, training.kept_memory), and there the limit is what the stored weights weigh.
 SHORT_ON_CPU = 256
+SHORT_IN_TRAINING_ON_CPU = 1024
 
 POSITION_STD = 0.02  # small, so that attention starts from content; N(0, 1) tables are known to derail C2A2
 
@@ -62,8 +64,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, weights_o
     Returns:
         [B, A, N, D].
     """
-    short = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[-2] <= SHORT_ON_CPU
-    if weights_out is not None or short:
+    if weights_out is not None or _plain_is_faster(query):
         weights = (query @ key.transpose(-1, -2) * scale).softmax(dim=-1)
         if weights_out is not None:
             weights_out.append(weights)
@@ -72,6 +73,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float, weights_o
     padding = query.shape[-1] - value.shape[-1]
     padded = F.pad(value, (0, padding)) if padding else value
     return F.scaled_dot_product_attention(query, key, padded, scale=scale)[..., : value.shape[-1]]
+
+
+def _plain_is_faster(query: Tensor) -> bool:
+    """Than the fused kernel, which on a CPU is slow in bf16."""
+    short = SHORT_IN_TRAINING_ON_CPU if query.requires_grad else SHORT_ON_CPU
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.shape[-2] <= short
 
 
 class MHSA2d(nn.Module):

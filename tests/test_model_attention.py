@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from model.attention import SHORT_ON_CPU, AttentionBottleneck, AttentionCollector, MHSA2d, attend
+from model.attention import (
+    SHORT_IN_TRAINING_ON_CPU,
+    SHORT_ON_CPU,
+    AttentionBottleneck,
+    AttentionCollector,
+    MHSA2d,
+    attend,
+)
 
 PLANES, HEADS = 8, 2
 HEAD_DIM = PLANES // HEADS
@@ -150,6 +157,19 @@ def test_bfloat16_attention_is_close_to_float32_at_any_length(tokens, collect):
     expected = attend(*(tensor.float() for tensor in rough), scale=0.5, weights_out=None)
     assert got.dtype == torch.bfloat16
     torch.testing.assert_close(got.float(), expected, atol=0.03, rtol=0)
+
+
+@pytest.mark.parametrize("tokens", [SHORT_ON_CPU + 1, SHORT_IN_TRAINING_ON_CPU + 1])
+def test_bfloat16_gradients_are_close_to_float32_on_either_path(tokens):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(1, HEADS, tokens, width, generator=generator) for width in (10, 10, HEAD_DIM)]
+    gradients = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaves = [tensor.to(dtype).requires_grad_() for tensor in tensors]
+        attend(*leaves, scale=0.3, weights_out=None).square().sum().backward()
+        gradients.append([leaf.grad.float() for leaf in leaves])
+    for rough, exact in zip(*gradients, strict=True):
+        assert (rough - exact).norm() < 0.03 * exact.norm()
 
 
 def test_heads_must_divide_planes():

@@ -33,6 +33,7 @@ from typing import Any, get_args
 from model.variants import VARIANTS, Position
 from training.command import run_command
 from training.dino_settings import RECIPES, PretrainSettings
+from training.kept_memory import keep_freed_memory
 from training.settings import Precision
 from training.train import parse_input_hw
 from training.views import ViewAugmentation
@@ -165,6 +166,7 @@ def _pretrain(argv: Sequence[str] | None) -> None:
         write_sheet(picture_views(settings, find_pictures(settings.images, settings.annotations)), sheet)
         print(f"views of some pictures are in {sheet}")
         return
+    keep_freed_memory()
     with joined_world(settings.device) as world:
         DinoTrainer(settings, world).run()
         if world.first:

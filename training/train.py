@@ -28,6 +28,7 @@ from typing import get_args
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
 from training.command import run_command
+from training.kept_memory import keep_freed_memory
 from training.keypoint_sets import add_keypoint_options
 from training.loss import Loss
 from training.schedule import Schedule
@@ -121,6 +122,7 @@ def _train(argv: Sequence[str] | None) -> None:
     from training.trainer import Trainer
 
     settings = parse_settings(argv)
+    keep_freed_memory()
     with joined_world(settings.device) as world:
         trainer = Trainer(settings, world)
         best = trainer.run()

@@ -22,6 +22,7 @@ from training.command import run_command
 from training.finder_data import WindowAugmentation
 from training.finder_settings import FinderSettings
 from training.finder_trainer import FinderTrainer
+from training.kept_memory import keep_freed_memory
 from training.settings import Precision
 
 
@@ -82,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(argv: Sequence[str] | None) -> None:
     settings = parse_settings(argv)
+    keep_freed_memory()
     if settings.workers == 0:
         cv2.setNumThreads(1)  # one thread computes; others would only get in its way
     figures = FinderTrainer(settings).run()
