@@ -235,7 +235,7 @@ def _translated(endpoint: Endpoint, timeout_s: float) -> Iterator[None]:
         raise Late(f"{endpoint.address} did not answer within {timeout_s:g} s") from error
     except httpx.ConnectError as error:
         raise Unavailable(f"cannot connect to {endpoint.address}: {str(error) or type(error).__name__}") from error
-    except httpx.RequestError as error:
+    except (httpx.RequestError, ssl.SSLError) as error:  # httpx passes on what TLS says late, as TLS 1.3 may
         raise Unavailable(
             f"the connection to {endpoint.address} broke: {str(error) or type(error).__name__}"
         ) from error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 import trustme
 
@@ -92,6 +93,23 @@ def test_a_service_that_asks_for_a_certificate_gets_it(scheme, surface, files):
         with opened(surface, server.address, ca_cert=files.ca_cert) as client, pytest.raises(Unavailable):
             client.estimate(b"picture")
     assert len(server.asked) == 1
+
+
+def test_a_refusal_that_comes_after_the_handshake_is_an_error_of_the_service(surface, monkeypatch):
+    """In TLS 1.3 the other side may say so in place of its first answer, and httpx passes that on as it came."""
+
+    def refused(*_):
+        raise ssl.SSLError(1, "tlsv13 alert certificate required")
+
+    async def refused_async(*_):
+        refused()
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", refused)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", refused_async)
+    with opened(surface, "https://127.0.0.1:1") as client:
+        with pytest.raises(Unavailable, match=r"connection to https://127\.0\.0\.1:1 broke: .*certificate required"):
+            client.estimate(b"picture")
+        assert not client.is_ready()
 
 
 def test_a_client_certificate_goes_with_the_usual_authorities(scheme, files):

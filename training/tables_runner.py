@@ -173,7 +173,7 @@ def run_stage(stage: Stage, *, title: str, threads: int | None, out: TextIO) -> 
                     process.terminate()  # the commands save as they go; at most minutes are lost
                     process.wait()
     finally:
-        seconds = round(spent + time.monotonic() - started, 1)
+        seconds = round(spent + time.monotonic() - started, 3)
         record = StageRecord(shown, returncode, seconds, attempts + 1, last_line(stage.log))
         write_atomically(stage.record, (json.dumps(asdict(record), indent=2) + "\n").encode())
     return record
