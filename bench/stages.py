@@ -20,7 +20,9 @@ from timing import median_ms
 from model.checkpoint import load_checkpoint
 from model.device import pick_device
 from model.estimator import crop_person
-from model.heatmap import decode_heatmaps, encode_heatmaps
+from model.expected_oks import KeypointDecoder
+from model.heatmap import encode_heatmaps
+from model.variants import variant
 from service.images import ImageLimits, decode_image
 from service.settings import BUNDLED_CHECKPOINT
 
@@ -54,11 +56,12 @@ def bench_heatmaps(device: torch.device, seconds: float) -> Table:
     table = Table(
         "heatmaps", f"Keypoints from heatmaps of 64x48, {device}", ["persons in a batch", "ms", "ms a person"]
     )
+    decode = KeypointDecoder(variant("c3a1-4"))
     for persons in PERSONS:
         progress(f"the heatmaps of {persons} persons")
         points = torch.rand(persons, 17, 2, device=device) * torch.tensor([192.0, 256.0], device=device)
         heatmaps = encode_heatmaps(points, (64, 48), 2.0)
-        taken = median_ms(partial(decode_heatmaps, heatmaps), seconds=seconds, device=device)
+        taken = median_ms(partial(decode, heatmaps), seconds=seconds, device=device)
         table.add(persons, f"{taken:.2f}", f"{taken / persons:.2f}")
     return table
 

@@ -19,13 +19,14 @@ from model.attention import AttentionCollector
 from model.btranspose import BTranspose
 from model.crop import Pixels, warp_crop
 from model.dependency import JointAttention, read_attention
+from model.expected_oks import KeypointDecoder
 from model.geometry import Array, apply_affine, box_to_affine, invert_affine
-from model.heatmap import decode_heatmaps, flip_heatmaps
+from model.heatmap import flip_heatmaps
 from model.levels import LEVELS, Level
 from model.runtime import Runtime, TorchRuntime
 from model.variants import PoseConfig
 
-RESCORE_ABOVE = 0.2  # joints that count towards the score of a pose (HRNet, TransPose)
+GUESS_BELOW = 0.2  # a keypoint's score; so little OKS is earned by a guess
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,13 @@ def keypoints_to_image(keypoints: Keypoints, crop: PersonCrop) -> Keypoints:
 
 
 def pose_score(keypoint_scores: npt.NDArray[np.float64], box_score: float = 1.0) -> float:
-    """Score of a whole pose, 0..1: the box's score times the mean score of the joints above `RESCORE_ABOVE`."""
-    confident = keypoint_scores[keypoint_scores > RESCORE_ABOVE]
-    return box_score * float(confident.mean()) if confident.size else 0.0
+    """Score of a whole pose, 0..1: the OKS that it is expected to earn, times the box's score.
+
+    OKS is the mean over the joints that are annotated, and those are the ones that can be seen: of joints with a score
+    of 0.1 a fifth are annotated, of those with 0.9 nearly all. So each joint counts with its own score as weight.
+    """
+    weight = keypoint_scores.sum()
+    return box_score * float((keypoint_scores**2).sum() / weight) if weight > 0 else 0.0
 
 
 class PoseEstimator:
@@ -90,6 +95,7 @@ class PoseEstimator:
         self.runtime = runtime or self._torch
         self.net = self._torch.net
         self.config = net.config
+        self._decoder = KeypointDecoder(net.config)
 
     @torch.inference_mode()
     def estimate(self, crops: Sequence[Pixels], *, flip_test: bool = False) -> list[Keypoints]:
@@ -109,7 +115,7 @@ class PoseEstimator:
             mirrored = np.ascontiguousarray(pixels[:, :, ::-1])
             flipped = flip_heatmaps(self.runtime.heatmaps(mirrored), self.config.skeleton.flip_order)
             heatmaps = (heatmaps + flipped) / 2
-        return _decoded(heatmaps)
+        return self.decode(heatmaps)
 
     @torch.inference_mode()
     def explain(self, crops: Sequence[Pixels], *, levels: Collection[Level] = LEVELS) -> list[ExplainedKeypoints]:
@@ -128,13 +134,21 @@ class PoseEstimator:
     def _explain(self, crop: Pixels, levels: Collection[Level]) -> ExplainedKeypoints:
         collector = AttentionCollector(levels)
         with self._torch.autocast():
-            (found,) = _decoded(self.net(self._torch.batch(crop), collector))
+            heatmaps = self.net(self._torch.batch(crop), collector)
+        (found,) = self.decode(heatmaps)
         attention = {}
         for level in levels:
             last_layers = (collector.weights_out(level) or [])[-self.config.attention_layers(level) :]
             weights = [layer[0] for layer in last_layers]  # of the one crop
             attention[level] = read_attention(weights, found.points, self.config.tokens_hw, level)
         return ExplainedKeypoints(found.points, found.scores, attention)
+
+    def decode(self, heatmaps: torch.Tensor) -> list[Keypoints]:
+        """Keypoints of each crop, in the crop frame; heatmaps [B, K, H, W] of this network."""
+        with _one_thread():
+            points, scores = self._decoder(heatmaps)
+        pairs = zip(points.double().cpu().numpy(), scores.double().cpu().numpy(), strict=True)
+        return [Keypoints(*pair) for pair in pairs]
 
     def _stacked(self, crops: Sequence[Pixels]) -> Pixels:
         """[B, H, W, 3]."""
@@ -157,10 +171,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _decoded(heatmaps: torch.Tensor) -> list[Keypoints]:
-    with _one_thread():
-        points, scores = decode_heatmaps(heatmaps)
-    pairs = zip(points.double().cpu().numpy(), scores.double().cpu().numpy(), strict=True)
-    return [Keypoints(*pair) for pair in pairs]

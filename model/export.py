@@ -4,7 +4,7 @@
     python -m model.export --checkpoint checkpoints/c3a1-4.safetensors --out c3a1-4.onnx --batch 8  # this one
 
 The graph has its normalisation inside. Input `pixels` [B, H, W, 3] uint8 RGB, crops as `model.estimator.crop_person`
-makes them; output `heatmaps` [B, K, H/4, W/4] float32, to be read as `model.heatmap.decode_heatmaps` does. The file's
+makes them; output `heatmaps` [B, K, H/4, W/4] float32, to be read as `model.expected_oks` does. The file's
 metadata name the keypoints, the crop's size and the checkpoint. Attention maps are not part of it.
 """
 

@@ -5,11 +5,14 @@ area of the crop and mirrors with it. Targets are Gaussians around the real-valu
 distribution-aware (DARK): the logarithm of a Gaussian is a paraboloid, whose top is found exactly. Where DARK blurs the
 map and takes finite differences at the peak, this fits the paraboloid by least squares in a small window, weighted by
 the heatmap: the same estimate on a clean Gaussian, no bias near the border, and noise is averaged.
+
+What a network predicts is rarely one clean Gaussian; `model.expected_oks` reads its maps, with the peaks found here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,23 +59,42 @@ def target_weights(points_crop: Tensor, labelled: Tensor, heatmap_hw: tuple[int,
     return (labelled & reaches).to(points.dtype)
 
 
+class Peaks(NamedTuple):
+    """The highest place of each map.
+
+    points_heatmap: [B, K, 2] float64, x and y with sub-pixel precision, cut to the map. pixels: [B, K, 2], x and y of
+    the highest pixel. heights: [B, K], its value. rises: [B, K] float64, the logarithm of how much higher the peak is
+    than that pixel.
+    """
+
+    points_heatmap: Tensor
+    pixels: Tensor
+    heights: Tensor
+    rises: Tensor
+
+
 def decode_heatmaps(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Keypoints with sub-pixel precision.
+    """The inverse of `encode_heatmaps`, with sub-pixel precision.
 
     Args:
         heatmaps: [B, K, H, W] float, at least `WINDOW` pixels each way.
 
     Returns:
         points_crop: [B, K, 2] float32 in the crop frame.
-        scores: [B, K] float32 in 0..1: the height of the peak, cut to that range.
+        heights: [B, K] float32 in 0..1: the height of the peak, cut to that range.
     """
-    maps = heatmaps.float()
+    found = find_peaks(heatmaps.float())
+    return heatmap_to_crop(found.points_heatmap).float(), found.heights.clamp(0.0, 1.0)
+
+
+def find_peaks(maps: Tensor) -> Peaks:
+    """The peak of each map [B, K, H, W] float32, at least `WINDOW` pixels each way."""
     batch, keypoints, height, width = maps.shape
     heights, index = maps.flatten(2).max(dim=-1)  # [B, K]
-    peak = torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1)  # [B, K, 2], x and y
-    refined = peak + _fit_paraboloid(maps.flatten(0, 1), peak.flatten(0, 1)).reshape(batch, keypoints, 2)
-    refined = _within(refined, -0.5, (width - 0.5, height - 0.5))
-    return heatmap_to_crop(refined).float(), heights.clamp(0.0, 1.0)
+    pixels = torch.stack((index % width, torch.div(index, width, rounding_mode="floor")), dim=-1)  # [B, K, 2], x and y
+    offsets, rises = _fit_paraboloid(maps.flatten(0, 1), pixels.flatten(0, 1))
+    refined = _within(pixels + offsets.reshape(batch, keypoints, 2), -0.5, (width - 0.5, height - 0.5))
+    return Peaks(refined, pixels, heights, rises.reshape(batch, keypoints))
 
 
 def flip_heatmaps(heatmaps: Tensor, flip_order: Sequence[int]) -> Tensor:
@@ -98,14 +120,15 @@ def _within(points: Tensor, low: float, high: tuple[float, float]) -> Tensor:
     return torch.stack((points[..., 0].clamp(low, high[0]), points[..., 1].clamp(low, high[1])), dim=-1)
 
 
-def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
-    """Offset of the top of a paraboloid fitted to the logarithm around each peak; zero where there is none.
+def _fit_paraboloid(maps: Tensor, peak: Tensor) -> tuple[Tensor, Tensor]:
+    """The top of a paraboloid fitted to the logarithm around each peak: where, and how much higher than at the peak.
 
     Args:
         maps: [M, H, W]. peak: [M, 2], x and y of the largest pixel.
 
     Returns:
-        [M, 2] in heatmap pixels, float64, each coordinate within `MAX_REFINEMENT`.
+        offset: [M, 2] in heatmap pixels, float64, each coordinate within `MAX_REFINEMENT`; 0 where there is no top.
+        rise: [M] of the logarithm, at that offset.
     """
     count, height, width = maps.shape
     # The window is moved, not cut, at the border: it always holds WINDOW x WINDOW real pixels.
@@ -132,4 +155,6 @@ def _fit_paraboloid(maps: Tensor, peak: Tensor) -> Tensor:
     has_top = (cxx < 0) & (cyy < 0) & (determinant > 1e-9)
     safe = torch.where(has_top, determinant, torch.ones_like(determinant))
     top = torch.stack((cxy * by - 2 * cyy * bx, cxy * bx - 2 * cxx * by), dim=-1) / safe[:, None]
-    return torch.where(has_top[:, None], top.clamp(-MAX_REFINEMENT, MAX_REFINEMENT), torch.zeros_like(top))
+    offset = torch.where(has_top[:, None], top.clamp(-MAX_REFINEMENT, MAX_REFINEMENT), torch.zeros_like(top))
+    dx, dy = offset.unbind(-1)
+    return offset, bx * dx + by * dy + cxx * dx.square() + cyy * dy.square() + cxy * dx * dy

@@ -87,7 +87,7 @@ class PoseBody(BaseModel):
 
     category_id: int = Field(default=1, description="1: person")
     bbox: tuple[float, float, float, float] = Field(description="x, y, width, height; as asked for")
-    score: float = Field(description="0..1, mean confidence of the keypoints above 0.2")
+    score: float = Field(description="0..1, the OKS that the pose is expected to earn")
     keypoints: list[float]
 
     @field_validator("keypoints")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.estimator import RESCORE_ABOVE
+from model.estimator import GUESS_BELOW
 from model.fields import require
 from model.geometry import Array
 
@@ -40,7 +40,7 @@ class SmoothingSettings:
     beta: float = 10.0
     derivative_cutoff_hz: float = 1.0
     reset_after_s: float = 0.5
-    min_joint_score: float = RESCORE_ABOVE
+    min_joint_score: float = GUESS_BELOW
 
     def __post_init__(self) -> None:
         for name in ("min_cutoff_hz", "derivative_cutoff_hz", "reset_after_s"):

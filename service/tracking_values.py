@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.estimator import RESCORE_ABOVE
+from model.estimator import GUESS_BELOW
 from model.fields import require
 from model.geometry import Array
 
@@ -97,9 +97,9 @@ class TrackerSettings:
     detect_every: int = 10
     detect_every_s: float = 1.0
     detect_again: int = 3
-    low_score: float = 0.35
-    min_score: float = 0.25
-    min_joint_score: float = RESCORE_ABOVE
+    low_score: float = 0.3
+    min_score: float = 0.2
+    min_joint_score: float = GUESS_BELOW
     birth_score: float = 0.0
     match_similarity: float = 0.3
     duplicate_oks: float = 0.5

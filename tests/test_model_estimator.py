@@ -146,7 +146,8 @@ def test_the_flip_test_averages_two_opinions():
     (averaged,) = estimator.estimate([light_on_the_left()], flip_test=True)
     np.testing.assert_allclose(plain.points, points.numpy(), atol=0.05)
     np.testing.assert_allclose(averaged.points, moved.numpy() - [1.5, 0.0], atol=0.05)
-    assert ((averaged.scores > 0.4) & (averaged.scores < plain.scores)).all()
+    assert (averaged.scores > 0.8 * plain.scores).all()
+    assert (averaged.scores < plain.scores).all()
 
 
 def test_bfloat16_is_close_to_float32(estimator):
@@ -174,12 +175,12 @@ def test_an_impossible_box_is_refused():
 @pytest.mark.parametrize(
     ("keypoint_scores", "box_score", "expected"),
     [
-        ([0.9, 0.5], 1.0, 0.7),
-        ([0.9, 0.5, 0.2, 0.0], 1.0, 0.7),  # 0.2 and below do not count
-        ([0.9, 0.5], 0.5, 0.35),
-        ([0.2, 0.1], 1.0, 0.0),
+        ([0.9, 0.5], 1.0, (0.81 + 0.25) / 1.4),
+        ([0.9, 0.5, 0.0], 1.0, (0.81 + 0.25) / 1.4),  # nobody can see what has no score
+        ([0.5, 0.5], 0.4, 0.2),
+        ([0.0, 0.0], 1.0, 0.0),
         ([], 1.0, 0.0),
     ],
 )
-def test_a_pose_scores_the_mean_of_its_confident_joints_times_its_box(keypoint_scores, box_score, expected):
+def test_a_pose_scores_the_mean_of_its_joints_weighted_by_themselves(keypoint_scores, box_score, expected):
     assert pose_score(np.array(keypoint_scores), box_score) == pytest.approx(expected)

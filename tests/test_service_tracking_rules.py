@@ -92,7 +92,7 @@ def test_of_two_people_who_become_one_the_younger_is_forgotten():
     assert following.people == 1
 
 
-@pytest.mark.parametrize(("score", "remains"), [(0.3, False), (0.8, True)])
+@pytest.mark.parametrize(("score", "remains"), [(0.25, False), (0.8, True)])
 def test_somebody_whom_the_detector_never_sees_again_goes_if_the_network_is_not_sure_either(score, remains):
     following = tracker(max_undetected_s=1.0)
     show(following, 0.0, ONE_BOX, detected=found(ONE_BOX))
@@ -108,12 +108,12 @@ def test_a_score_that_falls_asks_for_the_detector_once():
 
     def fading(time_s, box):
         one, name = estimate(time_s, box)
-        scores = one.scores * (0.4 if time_s > 0.5 else 1.0)
+        scores = one.scores * (0.3 if time_s > 0.5 else 1.0)
         return TrackedInput(
             box_xywh=one.box_xywh,
             points_image=one.points_image,
             scores=scores,
-            score=one.score * (0.4 if time_s > 0.5 else 1.0),
+            score=one.score * (0.3 if time_s > 0.5 else 1.0),
         ), name
 
     scene.estimate = fading

@@ -16,7 +16,6 @@ from model.crop import Pixels
 from model.drawing import SHOWN_ABOVE, draw_poses
 from model.estimator import PoseEstimator
 from model.geometry import apply_affine
-from model.heatmap import decode_heatmaps
 from model.skeleton import Skeleton
 from model.variants import PoseConfig
 from training.coco import Person
@@ -51,7 +50,7 @@ class Samples:
         """
         with torch.inference_mode():
             heatmaps = estimator.runtime.heatmaps(np.stack([crop.pixels for crop in self._crops])).float()
-            found = [each.double().cpu().numpy() for each in decode_heatmaps(heatmaps)]
+            found = estimator.decode(heatmaps)
             heat = heatmaps.amax(dim=1).clamp(min=0).cpu().numpy()
         skeleton = estimator.config.skeleton
         tiles: list[list[Pixels]] = [[], [], []]
@@ -59,9 +58,8 @@ class Samples:
             labelled = person.labelled.astype(np.float64)
             truth = np.column_stack((apply_affine(crop.image_to_crop, person.points_image), labelled))
             tiles[0].append(_tile(crop.pixels, truth, 0.0, skeleton))
-            tiles[1].append(
-                _tile(crop.pixels, np.column_stack([each[number] for each in found]), SHOWN_ABOVE, skeleton)
-            )
+            predicted = np.column_stack((found[number].points, found[number].scores))
+            tiles[1].append(_tile(crop.pixels, predicted, SHOWN_ABOVE, skeleton))
             tiles[2].append(_heated(crop.pixels, heat[number]))
         captions = [f"strongest {one.max():.2f}" for one in heat]
         return grid(tiles, ["annotated", "predicted", "heatmaps"], captions)
