@@ -68,13 +68,21 @@ class KeypointDecoder:
         if heatmaps.device != self._tables[0].device:  # once: they stay where they were needed last
             self._tables = tuple(table.to(heatmaps.device) for table in self._tables)  # type: ignore[assignment]
         rows, columns, kappa, width = self._tables
-        maps = torch.matmul(torch.matmul(rows, heatmaps.float()), columns)  # both symmetric
-        found = find_peaks(maps)
+        found = find_peaks(_blurred(heatmaps.float(), rows, columns))
         # The height between pixels; no belief is sharper than a certain one.
         sharpest = (found.points_heatmap - found.pixels).square().sum(dim=-1) / (2 * width)
         height = (found.heights * found.rises.clamp(min=0).minimum(sharpest).exp()).clamp(0.0, 1.0).float()
         scores = kappa * height / (kappa * height + width * (1 - height))
         return heatmap_to_crop(found.points_heatmap).float(), scores.float()
+
+
+def _blurred(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """rows [K, H, H] x maps [B, K, H, W] x columns [K, W, W], both symmetric: one product for each joint and side."""
+    batch, keypoints, height, width = maps.shape
+    along_x = maps.transpose(0, 1).reshape(keypoints, batch * height, width) @ columns
+    turned = along_x.reshape(keypoints, batch, height, width).transpose(2, 3)  # [K, B, W, H]
+    along_y = turned.reshape(keypoints, batch * width, height) @ rows
+    return along_y.reshape(keypoints, batch, width, height).permute(1, 0, 3, 2).contiguous()
 
 
 class _Blur:
