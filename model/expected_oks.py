@@ -77,7 +77,7 @@ class KeypointDecoder:
 
 
 def _blurred(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """rows [K, H, H] x maps [B, K, H, W] x columns [K, W, W], both symmetric: one product for each joint and side."""
+    """Rows [K, H, H] x maps [B, K, H, W] x columns [K, W, W], both symmetric: one product for each joint and side."""
     batch, keypoints, height, width = maps.shape
     along_x = maps.transpose(0, 1).reshape(keypoints, batch * height, width) @ columns
     turned = along_x.reshape(keypoints, batch, height, width).transpose(2, 3)  # [K, B, W, H]

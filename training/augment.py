@@ -26,7 +26,8 @@ class Augmentation:
 
     half_body: probability, for persons with more than `half_body_min_joints` labelled joints. scale: standard deviation
     of the factor, cut at +- the same number. rotation_degrees: standard deviation, cut at twice that; drawn with
-    probability `rotation_probability`. flip: probability.
+    probability `rotation_probability`. flip: probability. Beyond the recipe, and off: brightness, contrast, saturation:
+    half-widths of the factors; cover: probability of a covered part (`training.disguise`).
     """
 
     half_body: float = 0.3
@@ -35,14 +36,20 @@ class Augmentation:
     rotation_degrees: float = 45.0
     rotation_probability: float = 0.6
     flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    cover: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("half_body", "rotation_probability", "flip"):
+        for name in ("half_body", "rotation_probability", "flip", "cover"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability in 0..1")
-        if not 0.0 <= self.scale < 1.0:
-            raise ValueError(f"scale is {self.scale}; allowed: in [0, 1)")
+        for name in ("scale", "brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            if not 0.0 <= value < 1.0:
+                raise ValueError(f"{name} is {value}; allowed: in [0, 1)")
         if not 0.0 <= self.rotation_degrees <= 90.0:
             raise ValueError(f"rotation_degrees is {self.rotation_degrees}; allowed: 0..90")
 

@@ -19,6 +19,7 @@ from model.photograph import decode_photograph
 from model.skeleton import Skeleton
 from training.augment import Augmentation, random_view
 from training.coco import AnnotationError, Person
+from training.disguise import disguised
 
 Example = tuple[Tensor, Tensor, Tensor]
 
@@ -81,6 +82,7 @@ class PersonViews(Dataset[Example]):
             self.skeleton,
         )
         pixels = warp_crop(self.read(person.image_path), view.image_to_crop, self.input_hw)
+        pixels = disguised(pixels, self.augmentation, rng)
         return (
             torch.from_numpy(pixels),
             torch.from_numpy(view.points(person.points_image)).float(),

@@ -19,7 +19,7 @@ from model.crop import Pixels, warp_crop
 from model.geometry import Array, apply_affine
 from training.coco import Person
 from training.dataset import read_image
-from training.views import NEUTRAL, ORDERS, Colours
+from training.views import jittered
 
 MAX_PERSONS = 64  # in a window; of more the smallest are left out
 MIN_SIDE = 4.0  # window pixels; smaller people cannot be seen
@@ -115,7 +115,9 @@ class Windows(Dataset[FinderExample]):
         edges = boxes_in_window(picture.boxes_xywh, image_to_window, self.window_side, seen=self.augmentation.seen)
         padded = np.zeros((MAX_PERSONS, 4), dtype=np.float32)
         padded[: len(edges)] = edges
-        return torch.from_numpy(pixels), torch.from_numpy(padded), torch.from_numpy(self._colours(rng))
+        strength = self.augmentation
+        colours = jittered(rng, strength.brightness, strength.contrast, strength.saturation)
+        return torch.from_numpy(pixels), torch.from_numpy(padded), torch.from_numpy(colours)
 
     def view_of(self, epoch: int) -> int:
         """Which window an epoch sees."""
@@ -137,13 +139,6 @@ class Windows(Dataset[FinderExample]):
             affine[0] *= -1.0
             affine[0, 2] += self.window_side - 1
         return affine
-
-    def _colours(self, rng: np.random.Generator) -> Colours:
-        row = NEUTRAL.copy()
-        reach = [self.augmentation.brightness, self.augmentation.contrast, self.augmentation.saturation]
-        row[:3] += np.array(reach, dtype=np.float32) * rng.uniform(-1, 1, 3).astype(np.float32)
-        row[4] = rng.integers(ORDERS)
-        return row
 
 
 def boxes_in_window(boxes_xywh: Array, image_to_window: Array, side: int, *, seen: float) -> Array:

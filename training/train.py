@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -101,14 +102,19 @@ def build_parser() -> argparse.ArgumentParser:
     views.add_argument("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
     views.add_argument("--rotation-probability", type=float, default=Augmentation.rotation_probability)
     views.add_argument("--flip", type=float, default=Augmentation.flip, help="probability")
+    for name in ("brightness", "contrast", "saturation"):
+        views.add_argument(
+            f"--{name}", type=float, default=getattr(Augmentation, name), help="half-width of the factor"
+        )
+    views.add_argument("--cover", type=float, default=Augmentation.cover, help="probability of a covered rectangle")
     return parser
 
 
 def parse_settings(argv: Sequence[str] | None) -> TrainSettings:
     """What a command line asks for. Raises ValueError for values that cannot work."""
     given = vars(build_parser().parse_args(argv))
-    augmentation_fields = ("half_body", "scale", "rotation_degrees", "rotation_probability", "flip")
-    augmentation = Augmentation(**{name: given.pop(name) for name in augmentation_fields})
+    strengths = {field.name: given.pop(field.name) for field in fields(Augmentation) if field.name in given}
+    augmentation = Augmentation(**strengths)
     train_sets = tuple((annotations, images) for annotations, images in given.pop("train"))
     return TrainSettings(train_sets=train_sets, val_set=tuple(given.pop("val")), augmentation=augmentation, **given)
 

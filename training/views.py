@@ -169,3 +169,12 @@ def random_views(
         colours.append(random_colours(augmentation, rng, blur=blur, solarise=solarise, global_rows=global_hw[0]))
     local = np.stack(views[GLOBAL_VIEWS:]) if local_views else np.empty((0, *local_hw, 3), dtype=np.uint8)
     return np.stack(views[:GLOBAL_VIEWS]), local, np.stack(colours)
+
+
+def jittered(rng: np.random.Generator, brightness: float, contrast: float, saturation: float) -> Colours:
+    """A row of `COLUMNS` in which only these three change, evenly within their half-widths, in some order."""
+    row = NEUTRAL.copy()
+    reach = np.array([brightness, contrast, saturation], dtype=np.float32)
+    row[:3] += reach * rng.uniform(-1, 1, 3).astype(np.float32)
+    row[4] = rng.integers(ORDERS)
+    return row
