@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.loss import heatmap_loss, heatmap_mse, heatmap_sinkhorn
+from training.loss import balanced, heatmap_loss, heatmap_mse, heatmap_sinkhorn
 from training.sinkhorn import sinkhorn_divergence, unit_mass
 
 
@@ -39,6 +39,14 @@ def test_joints_that_do_not_count_have_no_gradient():
     assert predicted.grad is not None
     moved = predicted.grad.abs().amax(dim=(2, 3)) > 0
     assert moved.tolist() == [[True, False, True], [True, True, False]]
+
+
+def test_balanced_persons_count_alike_however_few_of_their_joints_do():
+    weights = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert torch.equal(balanced(weights, 0.0), weights)
+    assert balanced(weights, 1.0).sum(dim=1).tolist() == [4.0, 4.0, 0.0]
+    torch.testing.assert_close(balanced(weights, 0.5).sum(dim=1), torch.tensor([4.0, 2.0, 0.0]))
+    assert (balanced(weights, 0.5)[weights == 0] == 0).all()
 
 
 def random_weights():

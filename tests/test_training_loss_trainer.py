@@ -39,6 +39,22 @@ def settings(drawn, tmp_path):
     )
 
 
+def test_the_balance_of_persons_is_that_of_the_settings(settings, monkeypatch):
+    seen = []
+
+    def watched(predicted, target, weights, **options):
+        seen.append(weights)
+        return heatmap_loss(predicted, target, weights, **options)
+
+    monkeypatch.setattr("training.pose_learner.heatmap_loss", watched)
+    for balance in (0.0, 1.0):
+        trainer = Trainer(dataclasses.replace(settings, person_balance=balance))
+        trainer.train_step(next(iter(trainer._loader(0, 0))))
+    plain, even = seen
+    assert set(plain.unique().tolist()) <= {0.0, 1.0}
+    assert even.sum(dim=1).unique().tolist() == [17.0]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_minimises_the_loss_of_the_settings(settings, monkeypatch, precision):
     seen = []
@@ -90,6 +106,7 @@ def test_a_run_that_goes_on_with_another_loss_says_so(settings, capsys):
     ("changes", "message"),
     [
         ({"loss": "wing"}, "loss is 'wing'; allowed: mse, sinkhorn"),
+        ({"person_balance": 1.5}, "person_balance is 1.5; allowed: 0 to 1"),
         ({"sinkhorn_weight": 0.0}, "sinkhorn_weight is 0.0; allowed: finite and above 0"),
         ({"sinkhorn_weight": -1.0}, "sinkhorn_weight is -1.0; allowed"),
         ({"sinkhorn_weight": float("inf")}, "sinkhorn_weight is inf; allowed"),

@@ -37,13 +37,29 @@ def heatmap_mse(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     Joints that do not count contribute zero but stay in the denominator, as in the published recipe.
 
     Args:
-        predicted, target: [B, K, H, W]. weights: [B, K], 0 or 1.
+        predicted, target: [B, K, H, W]. weights: [B, K]: 0 or 1, or as `balanced` has them.
 
     Returns:
         scalar.
     """
-    error = (predicted - target) * weights[:, :, None, None]
-    return 0.5 * error.square().mean()
+    error = (predicted - target).square() * weights[:, :, None, None]
+    return 0.5 * error.mean()
+
+
+def balanced(weights: Tensor, balance: float) -> Tensor:
+    """Weights with which persons count more alike, however few of their joints can be seen.
+
+    Squared error is a sum over joints, OKS a mean over those of a person: where six joints of one person count and one
+    of another, the recipe listens six times as much to the first.
+
+    Args:
+        weights: [B, K], 0 or 1. balance: 0, as they are, to 1, where the weights of every person add up to K.
+
+    Returns:
+        [B, K].
+    """
+    counted = weights.sum(dim=1, keepdim=True).clamp(min=1)
+    return weights * (weights.shape[1] / counted) ** balance
 
 
 def heatmap_sinkhorn(predicted: Tensor, target: Tensor, weights: Tensor) -> Tensor:

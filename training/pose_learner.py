@@ -19,7 +19,7 @@ from model.heatmap import encode_heatmaps, target_weights
 from training.dataset import Example
 from training.divergence import check_finite
 from training.draws import seed_draws
-from training.loss import heatmap_loss
+from training.loss import balanced, heatmap_loss
 from training.plan import RunPlan
 from training.schedule import learning_rate
 from training.settings import TrainSettings
@@ -128,7 +128,7 @@ class PoseLearner:
         device, heatmap_hw, sigma = self.world.device, self.config.heatmap_hw, self.config.heatmap_sigma
         pixels, points, labelled = (one.to(device, non_blocking=True) for one in (pixels, points, labelled))
         target = encode_heatmaps(points, heatmap_hw, sigma)
-        weights = target_weights(points, labelled, heatmap_hw, sigma)
+        weights = balanced(target_weights(points, labelled, heatmap_hw, sigma), self.settings.person_balance)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             predicted = self.parallel(normalise(pixels))
         return heatmap_loss(

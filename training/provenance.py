@@ -40,6 +40,7 @@ def describe_run(
         "schedule": settings.schedule,
         "loss": settings.loss,
         "sinkhorn_weight": settings.sinkhorn_weight if settings.loss == "sinkhorn" else None,
+        "person_balance": settings.person_balance,
         "precision": str(dtype).removeprefix("torch."),
         "seed": settings.seed,
         "initialised_from": initialised_from,

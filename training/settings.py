@@ -26,7 +26,8 @@ class TrainSettings:
     `sync_norm`: batch norms see the pieces of all processes. `ema_decay` of the moving average of the weights that is
     validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is how much work a crash can cost.
     `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see `training.loss.heatmap_loss`; it does
-    nothing in loss `mse`. `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
+    nothing in loss `mse`. `person_balance` 0: every joint counts alike, as in the recipe; 1: every person
+    (`training.loss.balanced`). `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
     change nothing but speed.
     """
 
@@ -44,6 +45,7 @@ class TrainSettings:
     # Then both parts move the weights alike: on a trained network the divergence is about six times as large as the
     # squared error, and its gradient about a hundred times.
     sinkhorn_weight: float = 0.01
+    person_balance: float = 0.0
     epochs: int = 230
     steps: int | None = None
     batch_size: int = 16
@@ -90,6 +92,8 @@ class TrainSettings:
             raise ValueError(
                 f"sinkhorn_weight is {self.sinkhorn_weight}; allowed: finite and above 0 (loss mse is the one without)"
             )
+        if not 0.0 <= self.person_balance <= 1.0:
+            raise ValueError(f"person_balance is {self.person_balance}; allowed: 0 to 1")
         if not 0 < self.learning_rate_end <= self.learning_rate:
             raise ValueError(
                 f"learning_rate_end is {self.learning_rate_end}; allowed: above 0, at most {self.learning_rate}"

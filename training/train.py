@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dropout", type=float, default=TrainSettings.dropout, help="of the encoder")
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
+    add("--person-balance", type=float, default=TrainSettings.person_balance, help="0: joints count alike, 1: persons")
     add("--epochs", type=int, default=TrainSettings.epochs)
     add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=TrainSettings.batch_size, help="images of a step, over all processes")
