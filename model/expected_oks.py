@@ -35,8 +35,7 @@ PERSON_OF_REGION = 0.457
 class KeypointDecoder:
     """Decodes the heatmaps of one network.
 
-    `kappa` [K] is the width of each joint's OKS, `blurred_to` [K] that of the Gaussians after blurring, both in heatmap
-    pixels; the first where it is the larger one, the heatmap's own elsewhere.
+    `kappa` [K] is the width of each joint's OKS in heatmap pixels.
     """
 
     def __init__(self, config: PoseConfig) -> None:
@@ -45,14 +44,14 @@ class KeypointDecoder:
         self.kappa = 2 * torch.tensor(config.skeleton.oks_sigmas, dtype=torch.float64) * person
         rows = [_Blur(height, sigma, wanted) for wanted in self.kappa.tolist()]
         columns = [_Blur(width, sigma, wanted) for wanted in self.kappa.tolist()]
-        self.blurred_to = torch.tensor([blur.width for blur in rows], dtype=torch.float64)
+        blurred_to = torch.tensor([blur.width for blur in rows], dtype=torch.float64)
         # A certain peak has height 1 again.
         scale = torch.tensor([blur.gain for blur in rows], dtype=torch.float64).square()
         self._tables = (
             (torch.stack([blur.matrix for blur in rows]) * scale[:, None, None]).float(),  # [K, H, H]
             torch.stack([blur.matrix for blur in columns]).float(),  # [K, W, W]
             self.kappa.square().float(),
-            self.blurred_to.square().float(),
+            blurred_to.square().float(),
         )
 
     def __call__(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,7 +72,7 @@ class KeypointDecoder:
         sharpest = (found.points_heatmap - found.pixels).square().sum(dim=-1) / (2 * width)
         height = (found.heights * found.rises.clamp(min=0).minimum(sharpest).exp()).clamp(0.0, 1.0).float()
         scores = kappa * height / (kappa * height + width * (1 - height))
-        return heatmap_to_crop(found.points_heatmap).float(), scores.float()
+        return heatmap_to_crop(found.points_heatmap).float(), scores
 
 
 def _blurred(maps: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
