@@ -67,7 +67,7 @@ def pose_score(keypoint_scores: npt.NDArray[np.float64], box_score: float = 1.0)
     """Score of a whole pose, 0..1: the OKS that it is expected to earn, times the box's score.
 
     OKS is the mean over the joints that are annotated, and those are the ones that can be seen: of joints with a score
-    of 0.1 a fifth are annotated, of those with 0.9 nearly all. So each joint counts with its own score as weight.
+    of 0.1 a sixth are annotated, of those with 0.9 nearly all. So each joint counts with its own score as weight.
     """
     weight = keypoint_scores.sum()
     return box_score * float((keypoint_scores**2).sum() / weight) if weight > 0 else 0.0
