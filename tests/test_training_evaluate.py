@@ -47,14 +47,14 @@ def test_a_checkpoint_with_ground_truth_boxes(drawn, tmp_path, capsys):
     assert set(METRIC_NAMES) <= summary.keys()
     assert (summary["boxes"], summary["flip_test"]) == ("gt", False)
     assert (summary["images"], summary["persons"], summary["poses"]) == (3, 6, 6)
-    assert {"calibration", "baselines"}.isdisjoint(summary)
+    assert {"calibration", "errors", "baselines"}.isdisjoint(summary)
     said = capsys.readouterr().out
     assert "boxes gt, no flip test" in said
     assert f"mean OKS {summary['mean_oks']:.3f}, PCK@0.2 {summary['pck']['all']:.3f} of 102 labelled joints" in said
 
 
 def test_finer_figures_are_those_of_the_results(drawn, tmp_path, capsys):
-    given = ["--no-flip-test", "--calibration", "--baselines", "--out", tmp_path / "out.json"]
+    given = ["--no-flip-test", "--calibration", "--errors", "--baselines", "--out", tmp_path / "out.json"]
     assert run(drawn, *given, "--save-results", tmp_path / "results.json") == 0
     summary = json.loads((tmp_path / "out.json").read_text())
     data = read_persons(drawn[0], drawn[1])
@@ -70,6 +70,9 @@ def test_finer_figures_are_those_of_the_results(drawn, tmp_path, capsys):
     assert 0 < summary["baselines"]["heatmap_loss"]["constant"] < summary["baselines"]["heatmap_loss"]["nothing"]
     said = capsys.readouterr().out
     assert "score of a pose against its OKS: expected calibration error" in said
+    assert sum(summary["errors"]["all"].values()) == pytest.approx(1)
+    assert [group["persons"] for group in summary["errors"]["by_labelled_joints"].values()] == [6]
+    assert "every joint" in said
     assert "the mean pose in every box: mean OKS" in said
     assert max(map(len, said.splitlines())) <= 120
 

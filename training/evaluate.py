@@ -80,9 +80,9 @@ def evaluate_checkpoint(given: argparse.Namespace, world: World) -> tuple[dict[s
             estimator,
             data,
             results,
-            names=skeleton.names,
-            sigmas=skeleton.oks_sigmas,
+            skeleton=skeleton,
             calibrate=given.calibration,
+            errors=given.errors,
             baselines=given.baselines,
             batch_size=given.batch_size,
         )
@@ -162,6 +162,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--flip-test", action=argparse.BooleanOptionalAction, default=True, help="also look at the mirrored crop")
     add("--calibration", action="store_true",
         help="also compare scores and confidences with the OKS that came of them; with ground-truth boxes")  # fmt: skip
+    add("--errors", action="store_true", help="also count what kind of mistakes there are; with ground-truth boxes")
     add("--baselines", action="store_true",
         help="also measure the heatmap loss, and what is reached without looking at the picture")  # fmt: skip
     add("--out", type=Path, metavar="JSON", help="write the figures here")
@@ -188,8 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--boxes detections needs --detections")
     if given.results and (given.write_card or given.detections):
         parser.error("--write-card and --detections go with --checkpoint")
-    if (given.calibration or given.baselines) and (given.results or given.detections):
-        parser.error("--calibration and --baselines go with --checkpoint and ground-truth boxes")
+    if (given.calibration or given.errors or given.baselines) and (given.results or given.detections):
+        parser.error("--calibration, --errors and --baselines go with --checkpoint and ground-truth boxes")
     if given.save_pictures and not given.images:
         parser.error("--save-pictures needs --images")
     if given.batch_size < 1:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from model.estimator import PoseEstimator
-from training import calibration
+from model.skeleton import Skeleton
+from training import calibration, pose_errors
 from training.blind_baseline import describe_baselines, mean_poses
 from training.coco import KeypointData
 from training.person_accuracy import PCK_THRESHOLD, describe_accuracy, joint_oks, read_true_poses
@@ -26,9 +27,9 @@ def finer_figures(
     data: KeypointData,
     results: Sequence[dict[str, Any]],
     *,
-    names: Sequence[str],
-    sigmas: Sequence[float],
+    skeleton: Skeleton,
     calibrate: bool = False,
+    errors: bool = False,
     baselines: bool = False,
     batch_size: int = 32,
 ) -> dict[str, Any]:
@@ -36,10 +37,12 @@ def finer_figures(
 
     Args:
         results: COCO results of `estimator`, one for each person of `data`, in order.
-        names, sigmas: of the joints.
+        skeleton: of the network.
         calibrate: also compare scores with what came of them.
+        errors: also count the kinds of mistakes.
         baselines: also measure the loss, and what is reached without looking at the picture.
     """
+    names, sigmas = skeleton.names, skeleton.oks_sigmas
     truth = read_true_poses(data)
     poses = np.array([result["keypoints"] for result in results]).reshape(len(results), -1, 3)
     figures = describe_accuracy(poses[..., :2], truth, names=names, sigmas=sigmas)
@@ -50,6 +53,9 @@ def finer_figures(
             "poses": calibration.reliability(scores, np.nanmean(similarity, axis=1)),
             "keypoints": calibration.reliability(poses[..., 2][truth.labelled], similarity[truth.labelled]),
         }
+    if errors:
+        photographs = [person.image_id for person in data.persons]
+        figures["errors"] = pose_errors.describe_errors(poses[..., :2], truth, photographs, skeleton=skeleton)
     if baselines:
         mean_pose = describe_accuracy(mean_poses(truth, estimator.config.input_hw), truth, names=names, sigmas=sigmas)
         figures["baselines"] = describe_baselines(estimator, data.persons, mean_pose, batch_size=batch_size)
@@ -72,6 +78,8 @@ def as_text(figures: dict[str, Any]) -> str:
         lines.append(
             calibration.as_text("confidence of a keypoint against its part of OKS", figures["calibration"]["keypoints"])
         )
+    if "errors" in figures:
+        lines.append(pose_errors.as_text(figures["errors"]))
     if "baselines" in figures:
         loss, mean_pose = figures["baselines"]["heatmap_loss"], figures["baselines"]["mean_pose"]
         lines.append(
