@@ -21,6 +21,7 @@ from training.divergence import check_finite
 from training.draws import seed_draws
 from training.loss import balanced, heatmap_loss
 from training.plan import RunPlan
+from training.pose_optimizer import pose_optimizer
 from training.schedule import learning_rate
 from training.settings import TrainSettings
 from training.sync_norm import with_synced_norms
@@ -55,7 +56,7 @@ class PoseLearner:
         self.parallel: nn.Module = self.net
         if world.size > 1:
             self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate)
+        self.optimizer = pose_optimizer(self.net, settings.optimizer, settings.learning_rate)
         self.loss = self.gradient_norm = math.nan  # of the last step; the norm before clipping
         self.step = 0
 

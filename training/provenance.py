@@ -36,6 +36,7 @@ def describe_run(
         "epochs_planned": settings.epochs if settings.steps is None else None,
         "steps_planned": settings.steps,
         "batch_size": settings.batch_size,
+        "optimizer": settings.optimizer,
         "learning_rate": [settings.learning_rate, settings.learning_rate_end],
         "schedule": settings.schedule,
         "loss": settings.loss,

@@ -133,7 +133,8 @@ def _pose_words(record: RunRecord) -> list[list[str]]:
         [f"trained on {' and '.join(data)}", f"validated on {chosen}{_last(get('val_set', ['?'])[0])} (boxes gt)"],
         [
             f"loss {loss}",
-            f"Adam {_number(get('learning_rate'))} to {_number(get('learning_rate_end'))}",
+            f"{get('optimizer', 'adam').capitalize()} {_number(get('learning_rate'))} "
+            f"to {_number(get('learning_rate_end'))}",
             str(get("schedule")),
             *_steps(record),
         ],

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from training.augment import Augmentation
 from training.loss import Loss
+from training.pose_optimizer import Optimizer
 from training.schedule import Schedule
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -27,7 +28,8 @@ class TrainSettings:
     validated and kept; 0 keeps the weights themselves. `minutes_between_saves` is how much work a crash can cost.
     `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see `training.loss.heatmap_loss`; it does
     nothing in loss `mse`. `person_balance` 0: every joint counts alike, as in the recipe; 1: every person
-    (`training.loss.balanced`). `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
+    (`training.loss.balanced`). `optimizer`: `adam`, the recipe's, or `muon` (`training.muon`), at the same
+    learning rates. `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
     change nothing but speed.
     """
 
@@ -46,6 +48,7 @@ class TrainSettings:
     # squared error, and its gradient about a hundred times.
     sinkhorn_weight: float = 0.01
     person_balance: float = 0.0
+    optimizer: Optimizer = "adam"
     epochs: int = 230
     steps: int | None = None
     batch_size: int = 16
@@ -88,6 +91,8 @@ class TrainSettings:
             raise ValueError(f"ema_decay is {self.ema_decay}; allowed: 0 (none) up to, but not including, 1")
         if self.loss not in get_args(Loss):
             raise ValueError(f"loss is {self.loss!r}; allowed: {', '.join(get_args(Loss))}")
+        if self.optimizer not in get_args(Optimizer):
+            raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(get_args(Optimizer))}")
         if not 0 < self.sinkhorn_weight < math.inf:
             raise ValueError(
                 f"sinkhorn_weight is {self.sinkhorn_weight}; allowed: finite and above 0 (loss mse is the one without)"

@@ -32,6 +32,7 @@ from training.command import run_command
 from training.kept_memory import keep_freed_memory
 from training.keypoint_sets import add_keypoint_options
 from training.loss import Loss
+from training.pose_optimizer import Optimizer
 from training.schedule import Schedule
 from training.settings import Precision, TrainSettings
 from training.world import joined_world
@@ -71,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--person-balance", type=float, default=TrainSettings.person_balance, help="0: joints count alike, 1: persons")
+    add(
+        "--optimizer",
+        default=TrainSettings.optimizer,
+        choices=get_args(Optimizer),
+        help="adam as in the paper, or muon",
+    )
     add("--epochs", type=int, default=TrainSettings.epochs)
     add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=TrainSettings.batch_size, help="images of a step, over all processes")

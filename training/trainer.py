@@ -41,7 +41,7 @@ from training.world import World
 LOG_EVERY = 50  # steps between two points in TensorBoard
 
 # A step, and the best figure so far, mean something else with these.
-FIXED = {"train_sets", "val_set", "batch_size", "seed"}
+FIXED = {"train_sets", "val_set", "batch_size", "seed", "optimizer"}
 
 
 class Trainer:
@@ -243,6 +243,7 @@ class Trainer:
         learner.step, self.best_ap = int(facts["step"]), float(facts["best_ap"])
         self.initialised_from = facts.get("initialised_from")
         before = facts.get("settings", {})
+        before.setdefault("optimizer", "adam")  # what runs had that do not say
         changed = {
             name: f"{name}: {before.get(name)} -> {value}"
             for name, value in self.settings.to_json().items()
