@@ -15,6 +15,7 @@ ground-truth boxes. Knows no network.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,8 +49,11 @@ def kinds_of_joints(
     other_side = _similarity(points, truth.area, truth, np.arange(len(points)), order, sigmas)
     other_side[:, [joint for joint in itself if order[joint] == joint]] = 0.0
     other_person = np.zeros_like(own)
+    together: dict[object, list[int]] = defaultdict(list)
     for person, photograph in enumerate(photographs):
-        others = np.array([n for n, one in enumerate(photographs) if one == photograph and n != person], dtype=int)
+        together[photograph].append(person)
+    for person, photograph in enumerate(photographs):
+        others = np.array([other for other in together[photograph] if other != person], dtype=int)
         for joints in (itself, order):
             found = _similarity(points[person], truth.area[person : person + 1], truth, others, joints, sigmas)
             other_person[person] = np.maximum(other_person[person], found.max(axis=0, initial=0.0))

@@ -1,4 +1,4 @@
-"""How the pose network is optimised: by Adam, as in the paper, or by Muon, which learns more from few views."""
+"""How the pose network is optimised: by Adam, as in the paper, or by Muon, which lowers the loss sooner."""
 
 from __future__ import annotations
 
