@@ -51,8 +51,16 @@ def test_the_plain_view_shows_the_whole_box_upright():
 
 @pytest.mark.parametrize(
     "strengths",
-    [{}, {"flip": 1.0}, {"scale": 0.35}, {"rotation_degrees": 45.0, "rotation_probability": 1.0}, {"half_body": 1.0}],
-    ids=["plain", "flip", "scale", "rotation", "half body"],
+    [
+        {},
+        {"flip": 1.0},
+        {"scale": 0.35},
+        {"rotation_degrees": 45.0, "rotation_probability": 1.0},
+        {"half_body": 1.0},
+        {"shift": 0.1},
+        {"stretch": 0.3, "flip": 1.0},
+    ],
+    ids=["plain", "flip", "scale", "rotation", "half body", "shift", "stretch"],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_each_joint_is_where_its_colour_is(strengths, seed):
@@ -129,6 +137,33 @@ def test_scale_keeps_the_centre_and_the_angle():
     np.testing.assert_allclose(apply_affine(view.image_to_crop, center), [95.5, 127.5], atol=1e-9)
 
 
+def test_a_shift_moves_the_centre_up_to_its_part_of_each_side_and_nothing_else():
+    center = BOX[:2] + (BOX[2:] - 1) / 2
+    moved = []
+    for seed in range(200):
+        view = look(seed, shift=0.1)
+        assert np.array_equal(view.image_to_crop[:, :2], PLAIN.image_to_crop[:, :2])
+        moved.append(apply_affine(view.image_to_crop, center) - [95.5, 127.5])
+    sides = np.array([192, 256])
+    assert (np.abs(moved) <= 0.1 * sides + 1e-9).all()
+    assert (np.min(moved, axis=0) < -0.09 * sides).all()
+    assert (np.max(moved, axis=0) > 0.09 * sides).all()
+
+
+def test_a_stretch_changes_heights_against_widths_about_the_middle_and_keeps_areas():
+    center = BOX[:2] + (BOX[2:] - 1) / 2
+    factors = []
+    for seed in range(200):
+        view = look(seed, stretch=0.25)
+        across, down = np.ptp(view.points(POINTS), axis=0) / np.ptp(PLAIN.points(POINTS), axis=0)
+        assert across * down == pytest.approx(1)
+        np.testing.assert_allclose(apply_affine(view.image_to_crop, center), [95.5, 127.5], atol=1e-9)
+        factors.append(down)
+    assert 0.8 <= min(factors) < 0.82
+    assert 1.22 < max(factors) <= 1.25
+    assert 80 < np.sum(np.array(factors) > 1) < 120
+
+
 def halves_shown(view):
     """Which halves of the body the view is centred on: the one whose joints' middle is the crop's."""
     shown = []
@@ -190,6 +225,8 @@ def test_the_generator_decides_everything():
         ("flip", math.nan, "a probability"),
         ("scale", 1.0, r"in \[0, 1\)"),
         ("scale", -0.1, r"in \[0, 1\)"),
+        ("shift", 1.0, r"in \[0, 1\)"),
+        ("stretch", -0.2, r"in \[0, 1\)"),
         ("rotation_degrees", 91.0, r"0\.\.90"),
         ("rotation_degrees", math.nan, r"0\.\.90"),
     ],

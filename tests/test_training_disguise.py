@@ -42,6 +42,13 @@ def test_contrast_moves_away_from_or_towards_the_mean():
     assert (spreads > 0.55).all()
 
 
+def test_a_view_without_colours_keeps_its_light_and_has_its_probability():
+    without = seen(grey=1.0).astype(float)
+    assert np.ptp(without, axis=-1).max() == 0
+    assert np.abs(without[..., 0] - PIXELS @ [0.299, 0.587, 0.114]).max() <= 1  # BT.601's luma
+    assert 35 <= sum(bool((seen(seed, grey=0.3) != PIXELS).any()) for seed in range(200)) <= 85
+
+
 def test_a_covered_part_is_one_rectangle_of_one_colour_and_the_rest_stays():
     places = set()
     for seed in range(30):
@@ -64,7 +71,7 @@ def test_cover_is_a_probability_and_the_pixels_given_are_left_as_they_are():
 
 
 def test_a_seed_decides():
-    strengths = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "cover": 0.5}
+    strengths = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "grey": 0.3, "cover": 0.5}
     assert (seen(4, **strengths) == seen(4, **strengths)).all()
     assert (seen(4, **strengths) != seen(5, **strengths)).any()
 

@@ -6,6 +6,7 @@ the end, by `model.crop`. The recipe's order and numbers are the defaults of `Au
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,12 @@ class Augmentation:
 
     half_body: probability, for persons with more than `half_body_min_joints` labelled joints. scale: standard deviation
     of the factor, cut at +- the same number. rotation_degrees: standard deviation, cut at twice that; drawn with
-    probability `rotation_probability`. flip: probability. Beyond the recipe, and off: brightness, contrast, saturation:
-    half-widths of the factors; cover: probability of a covered part (`training.disguise`).
+    probability `rotation_probability`. flip: probability.
+
+    Beyond the recipe, and off. shift: the most that the region moves along each side, as a part of that side. stretch:
+    the crop's height is multiplied by a factor between 1 / (1 + stretch) and 1 + stretch, its width divided by it.
+    brightness, contrast, saturation: half-widths of the factors; grey: probability; cover: probability of a covered
+    part (these five are `training.disguise`'s).
     """
 
     half_body: float = 0.3
@@ -36,17 +41,20 @@ class Augmentation:
     rotation_degrees: float = 45.0
     rotation_probability: float = 0.6
     flip: float = 0.5
+    shift: float = 0.0
+    stretch: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
+    grey: float = 0.0
     cover: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("half_body", "rotation_probability", "flip", "cover"):
+        for name in ("half_body", "rotation_probability", "flip", "grey", "cover"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability in 0..1")
-        for name in ("scale", "brightness", "contrast", "saturation"):
+        for name in ("scale", "shift", "stretch", "brightness", "contrast", "saturation"):
             value = getattr(self, name)
             if not 0.0 <= value < 1.0:
                 raise ValueError(f"{name} is {value}; allowed: in [0, 1)")
@@ -98,7 +106,21 @@ def random_view(
         limit = 2 * augmentation.rotation_degrees
         rotation = float(np.clip(rng.normal() * augmentation.rotation_degrees, -limit, limit))
     flip = bool(rng.random() < augmentation.flip)
-    return View(region_to_affine(center, width, input_hw, rotation_degrees=rotation, flip=flip), flip, skeleton)
+    if augmentation.shift:
+        sides = np.array([width, width * input_hw[0] / input_hw[1]])
+        center = center + sides * rng.uniform(-augmentation.shift, augmentation.shift, 2)
+    image_to_crop = region_to_affine(center, width, input_hw, rotation_degrees=rotation, flip=flip)
+    if augmentation.stretch:
+        limit = math.log1p(augmentation.stretch)
+        image_to_crop = _stretched(image_to_crop, math.exp(rng.uniform(-limit, limit)), input_hw)
+    return View(image_to_crop, flip, skeleton)
+
+
+def _stretched(image_to_crop: Array, factor: float, input_hw: tuple[int, int]) -> Array:
+    """The map [2, 3] followed by a stretch about the crop's centre: heights times `factor`, widths divided by it."""
+    center_xy = (np.array([input_hw[1], input_hw[0]]) - 1) / 2
+    linear = np.diag([1 / factor, factor])
+    return np.column_stack((linear @ image_to_crop[:, :2], linear @ (image_to_crop[:, 2] - center_xy) + center_xy))
 
 
 def _half_body_box(points_image: Array, labelled: Mask, rng: np.random.Generator, skeleton: Skeleton) -> Array | None:

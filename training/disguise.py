@@ -6,6 +6,7 @@ joint must be found in any light, and from what is around it when it is hidden.
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import torch
 
@@ -30,6 +31,8 @@ def disguised(pixels: Pixels, augmentation: Augmentation, rng: np.random.Generat
         colours = torch.from_numpy(jittered(rng, *reach)[None])
         changed = recolour(torch.from_numpy(pixels)[None], colours)[0]
         pixels = changed.permute(1, 2, 0).mul(255.0).round().to(torch.uint8).numpy()
+    if augmentation.grey and rng.random() < augmentation.grey:
+        pixels = np.asarray(cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), dtype=np.uint8)
     if augmentation.cover and rng.random() < augmentation.cover:
         pixels = _covered(pixels, rng)
     return pixels

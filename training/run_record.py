@@ -15,7 +15,7 @@ from typing import Any
 from model.variants import VARIANTS
 
 POSE, PRETRAINING = "best", "dino"  # the product of a run, and so its kind
-DISGUISES = ("brightness", "contrast", "saturation", "cover")  # told where they are on
+BEYOND_RECIPE = ("shift", "stretch", "brightness", "contrast", "saturation", "grey", "cover")  # told where they are on
 
 
 class RunError(ValueError):
@@ -144,7 +144,7 @@ def _pose_words(record: RunRecord) -> list[list[str]]:
             f"rotation {_number(views.get('rotation_degrees'))}° "
             f"(probability {_number(views.get('rotation_probability'))})",
             f"flip {_number(views.get('flip'))}",
-            *(f"{name} {_number(views[name])}" for name in DISGUISES if views.get(name)),
+            *(f"{name} {_number(views[name])}" for name in BEYOND_RECIPE if views.get(name)),
             *_speed(record),
         ],
     ]

@@ -110,10 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
     views.add_argument("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
     views.add_argument("--rotation-probability", type=float, default=Augmentation.rotation_probability)
     views.add_argument("--flip", type=float, default=Augmentation.flip, help="probability")
+    views.add_argument("--shift", type=float, default=Augmentation.shift, help="at most, as a part of each side")
+    views.add_argument("--stretch", type=float, default=Augmentation.stretch, help="of the height against the width")
     for name in ("brightness", "contrast", "saturation"):
         views.add_argument(
             f"--{name}", type=float, default=getattr(Augmentation, name), help="half-width of the factor"
         )
+    views.add_argument("--grey", type=float, default=Augmentation.grey, help="probability of a view without colours")
     views.add_argument("--cover", type=float, default=Augmentation.cover, help="probability of a covered rectangle")
     return parser
 
