@@ -161,6 +161,18 @@ def test_a_batch_that_cannot_be_shared_is_refused(both):
     assert [facts["uneven"] for facts, _ in both] == [expected] * 2
 
 
+def test_two_processes_share_the_work_of_muon_and_move_the_weights_as_one(both):
+    expected, alone = two.moved(None)
+    assert alone == 2 * 4  # the fifth matrix has no gradient
+    made = [facts["made"] for facts, _ in both]
+    assert sum(made) == alone
+    assert min(made) > 0
+    for _, tensors in both:
+        found = part(tensors, "muon")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
 def test_self_distillation_in_two_processes_is_that_of_the_joined_batch(both, folders, tmp_path):
     trainer = DinoTrainer(two.dino_settings(folders[2], tmp_path / "run"))
     signals = trainer.learner.train_step(next(iter(trainer._loader(0, 0))))

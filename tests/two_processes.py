@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import save_file
@@ -23,6 +24,7 @@ from training.coco import read_persons
 from training.dino_settings import PretrainSettings
 from training.dino_trainer import DinoTrainer
 from training.divergence import TrainingDiverged
+from training.muon import Muon, orthogonal
 from training.predict import BoxedPerson, predict
 from training.run_folder import check_agreement
 from training.settings import TrainSettings
@@ -78,6 +80,23 @@ def learned(net: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Gradients, weights and statistics of a network after a step."""
     gradients = {f"gradient.{name}": p.grad for name, p in net.named_parameters() if p.grad is not None}
     return gradients | {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
+
+
+def moved(world: World | None) -> tuple[dict[str, torch.Tensor], int]:
+    """Matrices and a vector after two steps of Muon, and how many matrices this process made orthogonal."""
+    shapes = [(24, 16, 1), (16, 48, 1), (48, 16, 3), (12, 8, 3, 3, 1), (16, 16, 1)]
+    drawn = torch.Generator().manual_seed(5)
+    weights = [torch.nn.Parameter(torch.randn(shape, generator=drawn)) for *shape, _ in shapes]
+    vector = torch.nn.Parameter(torch.randn(7, generator=drawn))
+    counted = [(weight, shape[-1]) for weight, shape in zip(weights, shapes, strict=True)]
+    optimizer = Muon(counted, [vector], lr=0.1, world=world)
+    with patch("training.muon.orthogonal", wraps=orthogonal) as counter:
+        for _ in range(2):
+            for weight in (*weights, vector):
+                weight.grad = torch.randn(weight.shape, generator=drawn)
+            weights[-1].grad = None
+            optimizer.step()
+    return {str(number): weight.detach() for number, weight in enumerate((*weights, vector))}, counter.call_count
 
 
 def complaint(work: Any) -> str | None:
@@ -144,6 +163,10 @@ class Work:
         self.facts["dino"] = signals._asdict()
         self.keep("dino", learned(trainer.learner.nets))
 
+    def muon(self) -> None:
+        weights, self.facts["made"] = moved(self.world)
+        self.keep("muon", weights)
+
     def estimate(self) -> None:
         data = read_persons(self.poses / "annotations.json", self.poses / "images")
         persons = [BoxedPerson(p.image_id, p.image_path, p.box_xywh) for p in data.persons[:7]]
@@ -159,6 +182,7 @@ class Work:
         self.diverging_step()
         self.uneven()
         self.dino_step()
+        self.muon()
         self.estimate()
         save_file(self.tensors, self.out / f"{self.world.rank}.safetensors")
         (self.out / f"{self.world.rank}.json").write_text(json.dumps(self.facts))

@@ -7,6 +7,8 @@ by what it sees. Vectors, tables and whatever is not `matrices` are Adam's.
 
 Updates have the size of Adam's (Liu et al. 2025, "Muon is scalable for LLM training", section 2.2), so that one
 learning rate serves both. Torch's own Muon takes neither kernels nor several matrices in one parameter.
+
+Of several processes, which all have the same gradients, each makes a part of the matrices orthogonal for all.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from training.world import World
+
 ADAM_RMS = 0.2  # of the entries of Adam's updates, in multiples of the learning rate
 ROUNDS = 5
+STORED = torch.bfloat16  # of orthogonal matrices
 QUINTIC = (3.4445, -4.7750, 2.0315)  # brings singular values from 0.01..1 to about 0.7..1.2 in so many rounds
 
 
@@ -31,6 +36,7 @@ class Muon(torch.optim.Optimizer):
             queries, keys and values). Of a parameter [O, ...] each is [O / count, product of the rest].
         others: all other parameters.
         lr: learning rate of both. momentum: of the first. betas, eps: of Adam.
+        world: the processes that take the same steps; none for one alone.
 
     Raises ValueError for a parameter that cannot be cut into so many matrices.
     """
@@ -44,6 +50,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        world: World | None = None,
     ) -> None:
         for weight, count in matrices:
             if weight.dim() < 2 or count < 1 or weight.shape[0] % count:
@@ -53,31 +60,46 @@ class Muon(torch.optim.Optimizer):
             {"params": list(others), "counts": None},
         ]
         super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+        self._world = world or World(device=torch.device("cpu"))
+        works = [_work(weight.numel(), len(weight), count) for weight, count in matrices]
+        self._owners = dict(zip((weight for weight, _ in matrices), _shared_out(works, self._world.size), strict=True))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient."""
         if closure is not None:
             raise ValueError("closure is given; allowed: none, gradients are computed before")
-        for group in self.param_groups:
-            for number, weight in enumerate(group["params"]):
-                if weight.grad is None:
-                    continue
-                if group["counts"] is None:
-                    self._move_as_adam(weight, weight.grad, group)
-                else:
-                    self._move_orthogonally(weight, weight.grad, group["counts"][number], group)
+        matrices, others = self.param_groups
+        self._move_orthogonally(matrices)
+        for weight in others["params"]:
+            if weight.grad is not None:
+                self._move_as_adam(weight, weight.grad, others)
 
-    def _move_orthogonally(self, weight: Tensor, gradient: Tensor, count: int, group: dict[str, Any]) -> None:
+    def _move_orthogonally(self, group: dict[str, Any]) -> None:
+        ahead = {  # Nesterov's: where the momentum will be; [count, rows, columns]
+            weight: self._ahead(weight, weight.grad, group).reshape(count, weight.shape[0] // count, -1)
+            for weight, count in zip(group["params"], group["counts"], strict=True)
+            if weight.grad is not None
+        }
+        for owner in range(self._world.size):
+            theirs = {weight: stacked for weight, stacked in ahead.items() if self._owners[weight] == owner}
+            mine = owner == self._world.rank
+            updates = [
+                orthogonal(one).contiguous() if mine else torch.empty(one.shape, dtype=STORED, device=one.device)
+                for one in theirs.values()
+            ]
+            self._world.copy_from(owner, updates)
+            for (weight, stacked), update in zip(theirs.items(), updates, strict=True):
+                # An orthogonal matrix has entries of root mean square 1 / sqrt(its longer side).
+                size = ADAM_RMS * math.sqrt(max(stacked.shape[1:]))
+                weight.add_(update.reshape(weight.shape).to(weight.dtype), alpha=-group["lr"] * size)
+
+    def _ahead(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(momentum, group["momentum"])  # Nesterov's: where the momentum will be
-        stacked = ahead.reshape(count, weight.shape[0] // count, -1)  # [count, rows, columns]
-        # An orthogonal matrix has entries of root mean square 1 / sqrt(its longer side).
-        size = ADAM_RMS * math.sqrt(max(stacked.shape[1:]))
-        weight.add_(orthogonal(stacked).reshape(weight.shape).to(weight.dtype), alpha=-group["lr"] * size)
+        return gradient.lerp(momentum, group["momentum"])
 
     def _move_as_adam(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         first, second = group["betas"]
@@ -107,7 +129,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     """
     first, third, fifth = QUINTIC
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)  # no singular value above 1
-    x = x.to(torch.bfloat16)
+    x = x.to(STORED)
     tall = x.shape[1] > x.shape[2]
     if tall:  # the smaller of the two Gram matrices is enough
         x = x.mT
@@ -115,3 +137,18 @@ def orthogonal(matrices: Tensor) -> Tensor:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
     return x.mT if tall else x
+
+
+def _work(entries: int, rows: int, count: int) -> int:
+    """Of `count` matrices in one parameter, in multiplications: each round's products go over the shorter side."""
+    rows //= count
+    return entries * min(rows, entries // (count * rows))
+
+
+def _shared_out(works: Sequence[int], size: int) -> list[int]:
+    """Who does each of these works, so that all have about the same to do: the largest first, to whom has least."""
+    owners, loads = [0] * len(works), [0] * size
+    for number in sorted(range(len(works)), key=lambda number: -works[number]):
+        owners[number] = loads.index(min(loads))
+        loads[owners[number]] += works[number]
+    return owners

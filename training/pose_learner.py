@@ -56,7 +56,7 @@ class PoseLearner:
         self.parallel: nn.Module = self.net
         if world.size > 1:
             self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
-        self.optimizer = pose_optimizer(self.net, settings.optimizer, settings.learning_rate)
+        self.optimizer = pose_optimizer(self.net, settings.optimizer, settings.learning_rate, world)
         self.loss = self.gradient_norm = math.nan  # of the last step; the norm before clipping
         self.step = 0
 

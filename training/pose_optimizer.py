@@ -9,12 +9,17 @@ from torch import Tensor, nn
 
 from model.btranspose import BTranspose
 from training.muon import Muon
+from training.world import World
 
 Optimizer = Literal["adam", "muon"]
 
 
-def pose_optimizer(net: BTranspose, name: Optimizer, learning_rate: float) -> torch.optim.Optimizer:
-    """The optimiser of all weights of `net`. Raises ValueError for another name than Adam's and Muon's.
+def pose_optimizer(
+    net: BTranspose, name: Optimizer, learning_rate: float, world: World | None = None
+) -> torch.optim.Optimizer:
+    """The optimiser of all weights of `net`, in all processes of `world`.
+
+    Raises ValueError for another name than Adam's and Muon's.
 
     Muon's are the kernels and matrices between features; tables of positions are looked up, not multiplied with
     features in turn, and the last layer's rows are joints, each for itself: both are Adam's.
@@ -29,4 +34,5 @@ def pose_optimizer(net: BTranspose, name: Optimizer, learning_rate: float) -> to
             queries_keys_values = path.rsplit(".", 1)[-1] == "qkv"
             matrices.append((module.weight, 3 if queries_keys_values else 1))
     taken = {id(weight) for weight, _ in matrices}
-    return Muon(matrices, [weight for weight in net.parameters() if id(weight) not in taken], lr=learning_rate)
+    others = [weight for weight in net.parameters() if id(weight) not in taken]
+    return Muon(matrices, others, lr=learning_rate, world=world)

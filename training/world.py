@@ -63,9 +63,13 @@ class World:
 
     def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors with the first process's."""
+        self.copy_from(0, tensors)
+
+    def copy_from(self, rank: int, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors with those of process `rank`."""
         if self.size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, src=0)
+                dist.broadcast(tensor, src=rank)
 
     def part(self, items: Sequence[T]) -> Sequence[T]:
         """This process's share of a list: each item belongs to exactly one process, neighbours stay together."""
