@@ -59,23 +59,25 @@ def test_the_plain_view_shows_the_whole_box_upright():
         {"half_body": 1.0},
         {"shift": 0.1},
         {"stretch": 0.3, "flip": 1.0},
+        {"cut": 1.0, "flip": 0.5, "rotation_degrees": 30.0, "rotation_probability": 0.5},
     ],
-    ids=["plain", "flip", "scale", "rotation", "half body", "shift", "stretch"],
+    ids=["plain", "flip", "scale", "rotation", "half body", "shift", "stretch", "cut"],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_each_joint_is_where_its_colour_is(strengths, seed):
     image = np.zeros((400, 400, 3), dtype=np.uint8)
     draw_joints(image, POINTS, radius=3)
     view = look(seed, **strengths)
-    crop = warp_crop(image, view.image_to_crop, INPUT_HW)
+    crop = view.pixels(image, INPUT_HW)
     points = view.points(np.rint(POINTS))
+    labelled = view.labelled(ALL)
     colors = np.array(JOINT_COLORS)[list(COCO.flip_order)] if view.flip else np.array(JOINT_COLORS)
     seen = 0
-    for (x, y), color in zip(np.rint(points).astype(int), colors, strict=True):
+    for (x, y), color in zip(np.rint(points[labelled]).astype(int), colors[labelled], strict=True):
         if 0 <= x < 192 and 0 <= y < 256:
             assert np.abs(crop[y, x].astype(int) - color).max() < 60
             seen += 1
-    assert seen >= 5
+    assert seen >= (1 if view.window else 5)
 
 
 def test_flipping_mirrors_the_points_and_swaps_left_and_right():
@@ -207,6 +209,62 @@ def test_a_half_whose_joints_lie_on_a_line_is_not_used():
     assert np.array_equal(look(points=points, half_body=1.0).image_to_crop, PLAIN.image_to_crop)
 
 
+CUT = [view for view in (look(seed, cut=1.0) for seed in range(40)) if view.window]
+
+
+def test_nearly_every_cut_leaves_something_of_a_person():
+    assert 34 <= len(CUT) < 40
+
+
+@pytest.mark.parametrize("view", CUT)
+def test_a_cut_person_is_what_the_end_of_the_picture_leaves(view):
+    window, shown = view.window, view.labelled(ALL)
+    right, bottom = min(window.right, 400), min(window.bottom, 400)
+    left, top, width, height = BOX
+    kept_height = (min(bottom, top + height) - max(window.top, top)) / height
+    kept_width = (min(right, left + width) - max(window.left, left)) / width
+    assert kept_height == 1 or 0.14 < kept_height < 0.71
+    assert kept_width == 1 or 0.24 < kept_width < 0.76
+    assert kept_height * kept_width < 1
+    assert shown.any()
+    x, y = POINTS.T
+    across, down = (x >= window.left - 0.5) & (x < right - 0.5), (y >= window.top - 0.5) & (y < bottom - 0.5)
+    assert np.array_equal(shown, across & down)
+    # As evaluation would see the picture that is left, in the box of what is left.
+    picture = np.random.default_rng(0).integers(1, 256, (400, 400, 3), dtype=np.uint8)
+    part = picture[window.top : bottom, window.left : right]
+    corner = np.maximum(BOX[:2], [window.left, window.top])
+    box = np.concatenate((corner - [window.left, window.top], np.minimum(BOX[:2] + BOX[2:], [right, bottom]) - corner))
+    expected = warp_crop(part, box_to_affine(box, INPUT_HW), INPUT_HW)
+    assert np.abs(view.pixels(picture, INPUT_HW).astype(int) - expected).max() <= 1
+    assert (expected == 0).any()
+
+
+def test_a_person_is_cut_with_its_probability_and_else_is_as_ever():
+    views = [look(seed, cut=0.3) for seed in range(300)]
+    cut = [view for view in views if view.window]
+    assert 50 < len(cut) < 105
+    assert all(np.array_equal(view.image_to_crop, PLAIN.image_to_crop) for view in views if not view.window)
+    uppers = sum(view.window.top == 0 and view.window.bottom < 400 for view in cut)
+    lowers = sum(view.window.top > 0 for view in cut)
+    assert uppers > lowers > 0
+
+
+@pytest.mark.parametrize(
+    ("box", "labelled"),
+    [(BOX, range(8)), (np.array([120.0, 60.0, 11.0, 280.0]), range(17))],
+    ids=["few joints", "a narrow box"],
+)
+def test_persons_of_whom_little_is_known_or_would_be_left_stay_whole(box, labelled):
+    labelled = np.isin(np.arange(len(COCO)), labelled)
+    augmentation = Augmentation(**(OFF | {"cut": 1.0}))
+    for seed in range(20):
+        view = random_view(box, POINTS, labelled, INPUT_HW, augmentation, np.random.default_rng(seed), COCO)
+        assert view.window is None
+        assert np.array_equal(view.image_to_crop, box_to_affine(box, INPUT_HW))
+        assert np.array_equal(view.labelled(labelled), labelled)
+
+
 def test_the_generator_decides_everything():
     def views(seed):
         rng = np.random.default_rng(seed)
@@ -225,6 +283,7 @@ def test_the_generator_decides_everything():
         ("flip", math.nan, "a probability"),
         ("scale", 1.0, r"in \[0, 1\)"),
         ("scale", -0.1, r"in \[0, 1\)"),
+        ("cut", 1.5, "a probability"),
         ("shift", 1.0, r"in \[0, 1\)"),
         ("stretch", -0.2, r"in \[0, 1\)"),
         ("rotation_degrees", 91.0, r"0\.\.90"),

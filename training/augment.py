@@ -1,4 +1,4 @@
-"""Random views of a person, as HRNet and TransPose train: half body, scale, rotation, flip.
+"""Random views of a person, as HRNet and TransPose train: half body, scale, rotation, flip; and beyond them, if asked.
 
 Each function draws from the generator it is given and changes only the region or the map; pixels are warped once, at
 the end, by `model.crop`. The recipe's order and numbers are the defaults of `Augmentation`.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from model.crop import Pixels, warp_crop
 from model.geometry import Array, apply_affine, box_to_region, region_to_affine
 from model.skeleton import Skeleton
 
@@ -19,6 +20,8 @@ Mask = npt.NDArray[np.bool_]
 
 MIN_HALF_JOINTS = 3  # a half body with fewer labelled joints is not used
 HALF_BODY_PADDING = 1.5  # of the box around the joints of one half
+MIN_LEFT = 12  # pixels of each side of a box that is cut
+BEYOND = 1 << 30  # every picture's end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +32,11 @@ class Augmentation:
     of the factor, cut at +- the same number. rotation_degrees: standard deviation, cut at twice that; drawn with
     probability `rotation_probability`. flip: probability.
 
-    Beyond the recipe, and off. shift: the most that the region moves along each side, as a part of that side. stretch:
-    the crop's height is multiplied by a factor between 1 / (1 + stretch) and 1 + stretch, its width divided by it.
-    brightness, contrast, saturation: half-widths of the factors; grey: probability; cover: probability of a covered
-    part (these five are `training.disguise`'s).
+    Beyond the recipe, and off. cut: probability that the picture ends within the person (`_cut`), for persons with more
+    than `half_body_min_joints` labelled joints, who then are no half bodies. shift: the most that the region moves
+    along each side, as a part of that side. stretch: the crop's height is multiplied by a factor between
+    1 / (1 + stretch) and 1 + stretch, its width divided by it. brightness, contrast, saturation: half-widths of the
+    factors; grey: probability; cover: probability of a covered part (these five are `training.disguise`'s).
     """
 
     half_body: float = 0.3
@@ -41,6 +45,7 @@ class Augmentation:
     rotation_degrees: float = 45.0
     rotation_probability: float = 0.6
     flip: float = 0.5
+    cut: float = 0.0
     shift: float = 0.0
     stretch: float = 0.0
     brightness: float = 0.0
@@ -50,7 +55,7 @@ class Augmentation:
     cover: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("half_body", "rotation_probability", "flip", "grey", "cover"):
+        for name in ("half_body", "rotation_probability", "flip", "cut", "grey", "cover"):
             value = getattr(self, name)
             if not 0.0 <= value <= 1.0:
                 raise ValueError(f"{name} is {value}; allowed: a probability in 0..1")
@@ -63,12 +68,41 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Window:
+    """What is left of a picture: whole pixels, `right` and `bottom` the first that are not; they may lie beyond it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def holds(self, points_image: Array) -> Mask:
+        """[..., 2] -> [...]: whether points lie on these pixels."""
+        first, beyond = np.array([self.left, self.top]) - 0.5, np.array([self.right, self.bottom]) - 0.5
+        return np.asarray(((points_image >= first) & (points_image < beyond)).all(axis=-1))
+
+
+@dataclass(frozen=True)
 class View:
-    """One look at a person: the map image -> crop [2, 3], whether it mirrors, and what then changes places."""
+    """One look at a person: the map image -> crop [2, 3], whether it mirrors, and what then changes places.
+
+    Of a picture that is cut off, `window` is what is left and `inside` [K] tells which joints are.
+    """
 
     image_to_crop: Array
     flip: bool
     skeleton: Skeleton
+    window: Window | None = None
+    inside: Mask | None = None
+
+    def pixels(self, picture: Pixels, input_hw: tuple[int, int]) -> Pixels:
+        """A picture [H, W, 3] uint8 -> the crop; black where the picture, or what is left of it, does not reach."""
+        if self.window is None:
+            return warp_crop(picture, self.image_to_crop, input_hw)
+        left, top = self.window.left, self.window.top
+        part = picture[top : self.window.bottom, left : self.window.right]
+        offset = apply_affine(self.image_to_crop, np.array([left, top], dtype=np.float64))
+        return warp_crop(part, np.column_stack((self.image_to_crop[:, :2], offset)), input_hw)
 
     def points(self, points_image: Array) -> Array:
         """[K, 2] in the image -> [K, 2] in the crop; in a mirrored view left and right change their places."""
@@ -76,7 +110,9 @@ class View:
         return points_crop[list(self.skeleton.flip_order)] if self.flip else points_crop
 
     def labelled(self, labelled: Mask) -> Mask:
-        """[K] -> [K], in the order of `points`."""
+        """[K] -> [K], in the order of `points`; none is that is not in the picture."""
+        if self.inside is not None:
+            labelled = labelled & self.inside
         return labelled[list(self.skeleton.flip_order)] if self.flip else labelled
 
 
@@ -94,8 +130,13 @@ def random_view(
     Args:
         box_xywh: [4] in image pixels. points_image: [K, 2]. labelled: [K] bool. skeleton: of K keypoints.
     """
+    whole = labelled.sum() > augmentation.half_body_min_joints
+    window = inside = None
+    if augmentation.cut and whole and rng.random() < augmentation.cut:
+        box_xywh, window = _cut(np.asarray(box_xywh, dtype=np.float64), points_image[labelled], rng)
+        inside = window.holds(points_image) if window else None
     center, width = box_to_region(box_xywh, input_hw)
-    if labelled.sum() > augmentation.half_body_min_joints and rng.random() < augmentation.half_body:
+    if window is None and whole and rng.random() < augmentation.half_body:
         half = _half_body_box(points_image, labelled, rng, skeleton)
         if half is not None:
             # The padding of the recipe takes the place of the usual one.
@@ -113,7 +154,40 @@ def random_view(
     if augmentation.stretch:
         limit = math.log1p(augmentation.stretch)
         image_to_crop = _stretched(image_to_crop, math.exp(rng.uniform(-limit, limit)), input_hw)
-    return View(image_to_crop, flip, skeleton)
+    return View(image_to_crop, flip, skeleton, window, inside)
+
+
+def _cut(box_xywh: Array, points_image: Array, rng: np.random.Generator) -> tuple[Array, Window | None]:
+    """A picture that ends within a person, and the box [4] of what is left of them.
+
+    People of whom little is seen are few and hard; mostly the picture's border hides the rest. So they are made of
+    people who are seen whole: with probability 0.75 the picture keeps a part of their height (0.15 to 0.7 of it, the
+    upper one twice as often as the lower), with 0.4, or if the height stays, a part of their width (0.25 to 0.75).
+
+    Returns the box as it is, and no window, if what is left has no labelled joint or is smaller than `MIN_LEFT`.
+
+    Args:
+        points_image: [N, 2], labelled joints.
+    """
+    first, size = np.floor(box_xywh[:2]), box_xywh[2:]
+    low, high = np.zeros(2), np.full(2, float(BEYOND))  # x, y of the picture's ends
+    of_height, of_width = rng.uniform(0.15, 0.7), rng.uniform(0.25, 0.75)
+    cuts_height, cuts_width = rng.random(2) < (0.75, 0.4)
+    keeps_upper, keeps_left = rng.random(2) < (2 / 3, 0.5)
+    for axis, part, is_cut, keeps_first in (
+        (1, of_height, cuts_height, keeps_upper),
+        (0, of_width, cuts_width or not cuts_height, keeps_left),
+    ):
+        if is_cut and keeps_first:
+            high[axis] = first[axis] + round(part * size[axis])
+        elif is_cut:
+            low[axis] = max(first[axis] + round((1 - part) * size[axis]), 0)
+    window = Window(*(int(end) for end in (*low, *high)))
+    corner = np.maximum(box_xywh[:2], low)
+    left_wh = np.minimum(box_xywh[:2] + size, high) - corner
+    if (left_wh < MIN_LEFT).any() or not window.holds(points_image).any():
+        return box_xywh, None
+    return np.concatenate((corner, left_wh)), window
 
 
 def _stretched(image_to_crop: Array, factor: float, input_hw: tuple[int, int]) -> Array:

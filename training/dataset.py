@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from model.crop import Pixels, warp_crop
+from model.crop import Pixels
 from model.photograph import decode_photograph
 from model.skeleton import Skeleton
 from training.augment import Augmentation, random_view
@@ -81,7 +81,7 @@ class PersonViews(Dataset[Example]):
             rng,
             self.skeleton,
         )
-        pixels = warp_crop(self.read(person.image_path), view.image_to_crop, self.input_hw)
+        pixels = view.pixels(self.read(person.image_path), self.input_hw)
         pixels = disguised(pixels, self.augmentation, rng)
         return (
             torch.from_numpy(pixels),

@@ -15,7 +15,16 @@ from typing import Any
 from model.variants import VARIANTS
 
 POSE, PRETRAINING = "best", "dino"  # the product of a run, and so its kind
-BEYOND_RECIPE = ("shift", "stretch", "brightness", "contrast", "saturation", "grey", "cover")  # told where they are on
+BEYOND_RECIPE = (
+    "cut",
+    "shift",
+    "stretch",
+    "brightness",
+    "contrast",
+    "saturation",
+    "grey",
+    "cover",
+)  # told where they are on
 
 
 class RunError(ValueError):

@@ -110,6 +110,9 @@ def build_parser() -> argparse.ArgumentParser:
     views.add_argument("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
     views.add_argument("--rotation-probability", type=float, default=Augmentation.rotation_probability)
     views.add_argument("--flip", type=float, default=Augmentation.flip, help="probability")
+    views.add_argument(
+        "--cut", type=float, default=Augmentation.cut, help="probability that the picture ends in a person"
+    )
     views.add_argument("--shift", type=float, default=Augmentation.shift, help="at most, as a part of each side")
     views.add_argument("--stretch", type=float, default=Augmentation.stretch, help="of the height against the width")
     for name in ("brightness", "contrast", "saturation"):
