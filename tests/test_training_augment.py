@@ -209,11 +209,11 @@ def test_a_half_whose_joints_lie_on_a_line_is_not_used():
     assert np.array_equal(look(points=points, half_body=1.0).image_to_crop, PLAIN.image_to_crop)
 
 
-CUT = [view for view in (look(seed, cut=1.0) for seed in range(40)) if view.window]
+CUT = [view for view in (look(seed, cut=1.0) for seed in range(60)) if view.window]
 
 
 def test_nearly_every_cut_leaves_something_of_a_person():
-    assert 34 <= len(CUT) < 40
+    assert 50 <= len(CUT) < 60
 
 
 @pytest.mark.parametrize("view", CUT)
@@ -230,14 +230,38 @@ def test_a_cut_person_is_what_the_end_of_the_picture_leaves(view):
     x, y = POINTS.T
     across, down = (x >= window.left - 0.5) & (x < right - 0.5), (y >= window.top - 0.5) & (y < bottom - 0.5)
     assert np.array_equal(shown, across & down)
-    # As evaluation would see the picture that is left, in the box of what is left.
+    # The same pixels as of a picture that is no larger.
     picture = np.random.default_rng(0).integers(1, 256, (400, 400, 3), dtype=np.uint8)
-    part = picture[window.top : bottom, window.left : right]
-    corner = np.maximum(BOX[:2], [window.left, window.top])
-    box = np.concatenate((corner - [window.left, window.top], np.minimum(BOX[:2] + BOX[2:], [right, bottom]) - corner))
-    expected = warp_crop(part, box_to_affine(box, INPUT_HW), INPUT_HW)
-    assert np.abs(view.pixels(picture, INPUT_HW).astype(int) - expected).max() <= 1
-    assert (expected == 0).any()
+    offset = apply_affine(view.image_to_crop, np.array([window.left, window.top], dtype=float))
+    expected = warp_crop(
+        picture[window.top : bottom, window.left : right],
+        np.column_stack((view.image_to_crop[:, :2], offset)),
+        INPUT_HW,
+    )
+    assert np.array_equal(view.pixels(picture, INPUT_HW), expected)
+    assert (expected == 0).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("view", CUT)
+def test_the_box_of_a_cut_person_holds_the_joints_left_and_no_more_than_their_surroundings(view):
+    """The view is not scaled here: the crop is the padded box, grown to the crop's shape."""
+    joints = view.points(POINTS)[view.labelled(ALL)]
+    assert ((joints > 0) & (joints < [191, 255])).all()
+    region_wh = np.array([192, 256]) / affine_scale(view.image_to_crop)
+    window_wh = np.minimum([view.window.right, view.window.bottom], BOX[:2] + BOX[2:]) - np.maximum(
+        [view.window.left, view.window.top], BOX[:2]
+    )
+    whole_part = max(window_wh[0], window_wh[1] * 192 / 256) * 1.25
+    assert region_wh[0] <= whole_part + 1e-9
+
+
+def test_the_box_of_a_head_is_narrower_than_the_person():
+    heads = [
+        view for view in CUT if set(np.flatnonzero(view.labelled(ALL))) == set(range(5)) and view.window.right > 400
+    ]
+    assert heads
+    for view in heads:
+        assert 192 / affine_scale(view.image_to_crop) < 1.25 * 0.9 * BOX[2]
 
 
 def test_a_person_is_cut_with_its_probability_and_else_is_as_ever():

@@ -22,6 +22,10 @@ MIN_HALF_JOINTS = 3  # a half body with fewer labelled joints is not used
 HALF_BODY_PADDING = 1.5  # of the box around the joints of one half
 MIN_LEFT = 12  # pixels of each side of a box that is cut
 BEYOND = 1 << 30  # every picture's end
+LIMB_STEPS = 17
+# x, y: how far a person's box reaches beyond their joints, in square roots of its area. Medians over persons of COCO
+# with 13 and more labelled joints: 0.07 and 0.08 at the sides, 0.14 above, 0.11 below.
+BODY_MARGIN = (0.09, 0.14)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +137,7 @@ def random_view(
     whole = labelled.sum() > augmentation.half_body_min_joints
     window = inside = None
     if augmentation.cut and whole and rng.random() < augmentation.cut:
-        box_xywh, window = _cut(np.asarray(box_xywh, dtype=np.float64), points_image[labelled], rng)
+        box_xywh, window = _cut(np.asarray(box_xywh, dtype=np.float64), points_image, labelled, rng, skeleton)
         inside = window.holds(points_image) if window else None
     center, width = box_to_region(box_xywh, input_hw)
     if window is None and whole and rng.random() < augmentation.half_body:
@@ -157,7 +161,9 @@ def random_view(
     return View(image_to_crop, flip, skeleton, window, inside)
 
 
-def _cut(box_xywh: Array, points_image: Array, rng: np.random.Generator) -> tuple[Array, Window | None]:
+def _cut(
+    box_xywh: Array, points_image: Array, labelled: Mask, rng: np.random.Generator, skeleton: Skeleton
+) -> tuple[Array, Window | None]:
     """A picture that ends within a person, and the box [4] of what is left of them.
 
     People of whom little is seen are few and hard; mostly the picture's border hides the rest. So they are made of
@@ -165,9 +171,6 @@ def _cut(box_xywh: Array, points_image: Array, rng: np.random.Generator) -> tupl
     upper one twice as often as the lower), with 0.4, or if the height stays, a part of their width (0.25 to 0.75).
 
     Returns the box as it is, and no window, if what is left has no labelled joint or is smaller than `MIN_LEFT`.
-
-    Args:
-        points_image: [N, 2], labelled joints.
     """
     first, size = np.floor(box_xywh[:2]), box_xywh[2:]
     low, high = np.zeros(2), np.full(2, float(BEYOND))  # x, y of the picture's ends
@@ -183,11 +186,30 @@ def _cut(box_xywh: Array, points_image: Array, rng: np.random.Generator) -> tupl
         elif is_cut:
             low[axis] = max(first[axis] + round((1 - part) * size[axis]), 0)
     window = Window(*(int(end) for end in (*low, *high)))
-    corner = np.maximum(box_xywh[:2], low)
-    left_wh = np.minimum(box_xywh[:2] + size, high) - corner
-    if (left_wh < MIN_LEFT).any() or not window.holds(points_image).any():
+    if not window.holds(points_image[labelled]).any():
         return box_xywh, None
-    return np.concatenate((corner, left_wh)), window
+    corner, beyond = _around_what_is_left(window, box_xywh, points_image, labelled, skeleton)
+    corner, beyond = np.maximum(corner, low), np.minimum(beyond, high)
+    if (beyond - corner < MIN_LEFT).any():
+        return box_xywh, None
+    return np.concatenate((corner, beyond - corner)), window
+
+
+def _around_what_is_left(
+    window: Window, box_xywh: Array, points_image: Array, labelled: Mask, skeleton: Skeleton
+) -> tuple[Array, Array]:
+    """Corners [2] and [2] of a box around the joints and the parts of limbs in a window, within the person's box.
+
+    Who annotates such a picture draws the box around what is seen: a head's is not as wide as the shoulders below it.
+    """
+    limbs = np.array([limb for limb in skeleton.limbs if labelled[list(limb)].all()], dtype=np.intp).reshape(-1, 2)
+    along = np.linspace(0, 1, LIMB_STEPS)[:, None, None]
+    of_limbs = points_image[limbs[:, 0]] * (1 - along) + points_image[limbs[:, 1]] * along  # [LIMB_STEPS, L, 2]
+    points = np.concatenate((points_image[labelled], of_limbs.reshape(-1, 2)))
+    points = points[window.holds(points)]
+    margin = np.array(BODY_MARGIN) * math.sqrt(box_xywh[2] * box_xywh[3])
+    corner = np.maximum(points.min(axis=0) - margin, box_xywh[:2])
+    return corner, np.minimum(points.max(axis=0) + 1 + margin, box_xywh[:2] + box_xywh[2:])
 
 
 def _stretched(image_to_crop: Array, factor: float, input_hw: tuple[int, int]) -> Array:
