@@ -117,7 +117,7 @@ def test_one_that_answers_otherwise_is_refused_at_once(file, monkeypatch):
     model = convert(lively_network(CONFIG, seed=1))
     sign(model, CONFIG, checkpoint_sha256=SHA, calibration={})
     keep(model, file)
-    with pytest.raises(ValueError, match=r"in int8 answers otherwise .*allowed: 50\.0%\. Try --precision auto"):
+    with pytest.raises(ValueError, match=r"in int8 answers otherwise .*allowed: 25\.0%\. Try --precision auto"):
         pick(file)
     assert MAX_DRIFT["int8"] < 1, "no answer at all drifts by 1"
 

@@ -13,7 +13,7 @@ from model import pick_runtime as picking
 from model.crop import normalise
 from model.openvino_runtime import OpenVinoRuntime
 from model.pick_runtime import pick_runtime
-from model.runtime import TorchRuntime, drift, noise_crops
+from model.runtime import TorchRuntime, cloud_crops, drift, noise_crops
 
 CPU = torch.device("cpu")
 HW = tiny_config().input_hw
@@ -150,3 +150,34 @@ def test_what_was_kept_of_another_network_under_the_same_name_is_made_anew(tmp_p
     net = lively_network(tiny_config())
     runtime = pick_runtime("openvino", net, CPU, torch.float32, checkpoint_sha256="0" * 64, cache_dir=tmp_path)
     assert drift(runtime, TorchRuntime(net), HW) < 1e-4
+
+
+def test_clouds_have_the_spectrum_of_photographs_and_little_colour():
+    crops = cloud_crops((96, 72), 3)
+    assert (crops.shape, crops.dtype) == ((3, 96, 72, 3), np.uint8)
+    assert np.array_equal(crops, cloud_crops((96, 72), 3))
+    assert len({crop.tobytes() for crop in crops}) == 3
+    for crop in crops:
+        assert 40 < crop.std() < 60
+        light = crop.mean(axis=2)
+        assert (crop - light[..., None]).std() < 0.6 * light.std()
+        power = np.abs(np.fft.rfft2(light - light.mean())) ** 2
+        frequency = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.rfftfreq(72)[None])
+        low, high = ((frequency > at / 1.5) & (frequency < at * 1.5) for at in (0.05, 0.3))
+        assert 10 < power[low].mean() / power[high].mean() < 120  # one over the squared frequency: 36
+
+
+def test_drift_is_measured_on_the_crops_that_are_given():
+    net = lively_network(tiny_config())
+    exact, crops = TorchRuntime(net), cloud_crops(tiny_config().input_hw, 3)
+    seen = []
+
+    class Aside(TorchRuntime):
+        def heatmaps(self, crops):
+            seen.append(crops)
+            return super().heatmaps(crops).roll(1, -1)
+
+    assert drift(exact, exact, tiny_config().input_hw, crops=crops) == 0
+    assert drift(Aside(net), exact, tiny_config().input_hw, crops=crops) > 0.1
+    assert [len(one) for one in seen] == [1, 3]
+    assert np.array_equal(seen[1], crops)
