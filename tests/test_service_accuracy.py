@@ -194,6 +194,7 @@ def test_every_keypoint_is_the_one_that_is_evaluated(drawn, tiny, flip_test):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not COCO.is_dir(), reason="needs the COCO photographs in ../shared/data")
 def test_ap_through_the_service_is_the_ap_of_the_evaluation(tmp_path):
     annotations, images = COCO / "annotations" / "person_keypoints_dev.json", COCO / "dev"

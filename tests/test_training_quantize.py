@@ -174,6 +174,7 @@ def test_it_tells_nobody_and_leaves_nothing_at_home(tiny, drawn, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not COCO.is_dir(), reason="needs the COCO photographs in ../shared/data")
 def test_the_bundled_network_loses_less_than_half_a_point(tmp_path):
     for suffix in (".safetensors", ".json"):
