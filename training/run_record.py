@@ -15,16 +15,8 @@ from typing import Any
 from model.variants import VARIANTS
 
 POSE, PRETRAINING = "best", "dino"  # the product of a run, and so its kind
-BEYOND_RECIPE = (
-    "cut",
-    "shift",
-    "stretch",
-    "brightness",
-    "contrast",
-    "saturation",
-    "grey",
-    "cover",
-)  # told where they are on
+# Augmentations that are told where they are on.
+BEYOND_RECIPE = ("cut", "shift", "stretch", "brightness", "contrast", "saturation", "grey", "cover")
 
 
 class RunError(ValueError):
