@@ -69,6 +69,7 @@ class CudaRuntime:
         self.precision = str(dtype).removeprefix("torch.")
         runs = FromPixels(folded(net).to(dtype), dtype)  # the constants of the normalisation stay in float32
         runs = runs.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._net = runs  # graphs know its weights by their addresses alone: without it, others' memory is there
         self._buckets = pick_buckets(max_batch)
         shape = (self._buckets[-1], *net.config.input_hw, 3)
         self._stagings = [Staging(shape, self.device) for _ in range(STAGINGS)]

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -38,6 +40,7 @@ class Watched(Eager):
 @pytest.fixture(autouse=True)
 def nothing_ran_yet():
     Watched.runs.clear()
+    Addresses.nets.clear()
 
 
 def runtime_on_cpu(net=None, dtype=torch.float32, **options):
@@ -69,6 +72,26 @@ def test_a_batch_runs_in_the_smallest_size_that_holds_it_and_in_parts_beyond_the
     for persons in (1, 2, 3, 4, 9):
         runtime.heatmaps(noise_crops(HW, persons))
     assert Watched.runs == [1, 2, 4, 4, 4, 4, 1]
+
+
+class Addresses:
+    """Keeps no more than a graph does: where things are, not the network that they belong to."""
+
+    nets: list[weakref.ref] = []  # noqa: RUF012 (emptied by a fixture)
+
+    def __init__(self, net, pixels):
+        self.pixels = pixels
+        self.nets.append(weakref.ref(net))
+
+
+def test_the_weights_live_as_long_as_the_graphs_that_read_them():
+    runtime = CudaRuntime(lively_network(tiny_config()), "cpu", record=Addresses, max_batch=2)
+    gc.collect()
+    assert len(Addresses.nets) == 2
+    assert all(net() is not None for net in Addresses.nets)
+    del runtime
+    gc.collect()
+    assert all(net() is None for net in Addresses.nets)
 
 
 def test_what_one_call_answered_is_not_changed_by_the_next():
