@@ -79,7 +79,7 @@ def bench(input_hw: tuple[int, int], given: argparse.Namespace, device: torch.de
     for name in estimators:
         floor = statistics.median(floors[torch.float32 if "float32" in name else pick_dtype("auto", device)])
         medians = [statistics.median(taken[name, persons]) for persons in given.batches]
-        table.add(name, f"{floor:.1f}", *(f"{each:.1f} ({each / floor:.2f})" for each in medians))
+        table.add(name, f"{floor:.3g}", *(f"{each:.3g} ({each / floor:.2f})" for each in medians))
     table.write(given.results)
 
 

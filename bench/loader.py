@@ -90,7 +90,7 @@ def measure_device(rates: Rates, trainer: Trainer, batch: Any) -> None:
     if device.type == "cuda":
         batch = [tensor.pin_memory() for tensor in batch]
         measure("transfer", lambda: [tensor.to(device, non_blocking=True) for tensor in batch])
-    pixels, points, labelled = (tensor.to(device) for tensor in batch)
+    pixels, _, points, labelled = (tensor.to(device) for tensor in batch)
     heatmap_hw, sigma = trainer.learner.config.heatmap_hw, trainer.learner.config.heatmap_sigma
 
     def prepare() -> None:

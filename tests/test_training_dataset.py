@@ -8,6 +8,7 @@ from model.skeleton import COCO
 from training.augment import Augmentation
 from training.coco import AnnotationError, read_persons
 from training.dataset import EpochBatches, PersonViews, read_image
+from training.views import NEUTRAL
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,8 @@ def same(one, other):
 
 
 def test_an_example_is_pixels_points_and_labels(views):
-    pixels, points, labelled = views[0, 2]
+    pixels, colours, points, labelled = views[0, 2]
+    assert (colours == torch.from_numpy(NEUTRAL)).all()
     assert (pixels.shape, pixels.dtype) == ((64, 48, 3), torch.uint8)
     assert (points.shape, points.dtype) == ((17, 2), torch.float32)
     assert (labelled.shape, labelled.dtype) == ((17,), torch.bool)
@@ -53,7 +55,7 @@ def test_without_augmentation_every_epoch_is_the_same(persons):
 def test_the_points_are_on_the_drawn_joints(persons):
     """Joints are drawn in full colour, the rest of a photograph is nearly grey."""
     still = Augmentation(half_body=0.0, scale=0.0, rotation_degrees=0.0, rotation_probability=0.0, flip=0.0)
-    pixels, points, _ = PersonViews(persons, (192, 144), still, seed=0, skeleton=COCO)[0, 0]
+    pixels, _, points, _ = PersonViews(persons, (192, 144), still, seed=0, skeleton=COCO)[0, 0]
     columns, rows = points.round().long().unbind(-1)
     colors = pixels[rows, columns].float()
     saturation = (colors.amax(dim=-1) - colors.amin(dim=-1)) / colors.amax(dim=-1)

@@ -2,21 +2,29 @@
 
 import numpy as np
 import pytest
+import torch
 
 from drawings import noise_photograph
 from training.augment import Augmentation
-from training.disguise import COVER_SIDES, disguised
+from training.disguise import COVER_SIDES, covered, drawn_colours
+from training.recolour import recolour
+from training.views import NEUTRAL
 
 PIXELS = noise_photograph(64, 48, seed=3)
 
 
 def seen(seed=0, pixels=PIXELS, **strengths):
-    return disguised(pixels, Augmentation(**strengths), np.random.default_rng(seed))
+    """The pixels that the network is shown, rounded."""
+    augmentation, rng = Augmentation(**strengths), np.random.default_rng(seed)
+    colours = torch.from_numpy(drawn_colours(augmentation, rng))
+    shown = recolour(torch.from_numpy(covered(pixels, augmentation, rng))[None], colours[None])[0]
+    return shown.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy()
 
 
 def test_with_everything_off_nothing_is_drawn_or_changed():
     rng = np.random.default_rng(0)
-    assert disguised(PIXELS, Augmentation(), rng) is PIXELS
+    assert covered(PIXELS, Augmentation(), rng) is PIXELS
+    assert (drawn_colours(Augmentation(), rng) == NEUTRAL).all()
     assert rng.random() == np.random.default_rng(0).random()
 
 

@@ -112,6 +112,27 @@ def test_the_others_are_moved_as_torchs_adam_moves_them():
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_weight_decay_takes_its_part_of_matrices_and_nothing_of_others(seed):
+    plain, decayed = parameter(6, 9, seed=seed), parameter(6, 9, seed=seed)
+    bias, same = parameter(5), parameter(5)
+    before = plain.detach().clone()
+    Muon([(plain, 1)], [bias], lr=0.1).step()
+    Muon([(decayed, 1)], [same], lr=0.1, weight_decay=0.3).step()
+    assert torch.allclose(plain - decayed, 0.1 * 0.3 * before, atol=1e-6)
+    assert torch.equal(bias, same)
+
+
+def test_matrices_of_one_shape_are_moved_as_each_alone():
+    together = [parameter(8, 12, seed=seed) for seed in range(3)] + [parameter(8, 4, 3, 1, seed=3)]
+    alone = [parameter(*weight.shape, seed=seed) for seed, weight in enumerate(together)]
+    Muon([(weight, 1) for weight in together], [], lr=0.1).step()
+    for weight in alone:
+        Muon([(weight, 1)], [], lr=0.1).step()
+    for one, other in zip(together, alone, strict=True):
+        assert torch.allclose(one, other, atol=2e-3)
+
+
 def test_parameters_without_gradients_stay():
     weight, bias = parameter(4, 4), parameter(4)
     weight.grad = bias.grad = None
@@ -161,6 +182,18 @@ def test_another_optimiser_is_refused():
 def settings(tmp_path):
     drawn = draw_coco(tmp_path / "coco", persons=12)
     return dataclasses.replace(tiny_pose_settings(drawn, tmp_path / "run"), optimizer="muon")
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({"weight_decay": 0.1, "optimizer": "adam"}, "allowed: 0, except with optimizer muon"),
+        ({"weight_decay": 1.0}, r"weight_decay is 1.0; allowed: in \[0, 1\)"),
+    ],
+)
+def test_a_weight_decay_that_cannot_be_is_refused(settings, changes, allowed):
+    with pytest.raises(ValueError, match=allowed):
+        dataclasses.replace(settings, **changes)
 
 
 class CutOff(Trainer):

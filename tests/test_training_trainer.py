@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from drawings import TINY_HW, draw_coco, lively_network, tiny_config
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from model.crop import normalise
 from model.variants import VARIANTS
 from tiny_runs import tiny_pose_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
 from training.augment import Augmentation
@@ -205,6 +207,27 @@ def test_a_loss_that_is_not_finite_stops_training_before_the_weights_change(sett
         trainer.train_step(first_batch(trainer))
     assert trainer.learner.step == 0
     assert torch.equal(trainer.learner.net.backbone.reduce.weight, before)
+
+
+def test_a_compiled_network_takes_the_same_steps(settings, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # traced; no compiler is needed
+    whole = dataclasses.replace(settings, dropout=0.0)
+    plain, compiled = Trainer(whole), Trainer(dataclasses.replace(whole, compile=True))
+    batch = first_batch(plain)
+    for _ in range(2):
+        assert compiled.train_step(batch) == pytest.approx(plain.train_step(batch), rel=1e-4)
+    assert compiled.learner.forward is not compiled.learner.net
+    assert compiled.learner.net.state_dict().keys() == plain.learner.net.state_dict().keys()
+
+
+def test_views_are_seen_in_their_colours(settings):
+    trainer = Trainer(dataclasses.replace(settings, augmentation=Augmentation(grey=1.0)))
+    pixels, colours, points, labelled = first_batch(trainer)
+    without = pixels.float().mul(torch.tensor([0.299, 0.587, 0.114])).sum(dim=-1, keepdim=True).expand_as(pixels)
+    seen = []
+    trainer.learner.forward = lambda crops: seen.append(crops) or trainer.learner.net(crops)
+    trainer.train_step((pixels, colours, points, labelled))
+    torch.testing.assert_close(seen[0], normalise(without.round().to(torch.uint8)), atol=0.02, rtol=0)
 
 
 def test_one_batch_is_learned_by_heart(settings):

@@ -145,11 +145,11 @@ class Work:
     def diverging_step(self) -> None:
         """One process alone has a number that is none."""
         trainer = Trainer(pose_settings(self.poses, self.out / "nan"), self.world)
-        pixels, points, labelled = next(iter(trainer._loader(0, 0)))
+        pixels, colours, points, labelled = next(iter(trainer._loader(0, 0)))
         before = trainer.learner.net.backbone.reduce.weight.clone()
         if not self.world.first:
             points[:] = float("nan")
-        self.facts["diverged"] = complaint(lambda: trainer.train_step((pixels, points, labelled)))
+        self.facts["diverged"] = complaint(lambda: trainer.train_step((pixels, colours, points, labelled)))
         self.facts["weights_kept"] = torch.equal(before, trainer.learner.net.backbone.reduce.weight)
 
     def uneven(self) -> None:

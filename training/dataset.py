@@ -19,9 +19,9 @@ from model.photograph import decode_photograph
 from model.skeleton import Skeleton
 from training.augment import Augmentation, random_view
 from training.coco import AnnotationError, Person
-from training.disguise import disguised
+from training.disguise import covered, drawn_colours
 
-Example = tuple[Tensor, Tensor, Tensor]
+Example = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def read_image(path: Path) -> Pixels:
@@ -44,8 +44,9 @@ def read_image(path: Path) -> Pixels:
 class PersonViews(Dataset[Example]):
     """Random views of persons, indexed by (epoch, person).
 
-    An example is pixels [H, W, 3] uint8 RGB, points_crop [K, 2] float32 and labelled [K] bool. `skeleton` is of these K
-    keypoints. `read` gives the photograph in a file, as `read_image`, which it may remember.
+    An example is pixels [H, W, 3] uint8 RGB, the colours that they are to be given (a row of `training.views.COLUMNS`),
+    points_crop [K, 2] float32 and labelled [K] bool. `skeleton` is of these K keypoints. `read` gives the photograph in
+    a file, as `read_image`, which it may remember.
     """
 
     def __init__(
@@ -82,9 +83,10 @@ class PersonViews(Dataset[Example]):
             self.skeleton,
         )
         pixels = view.pixels(self.read(person.image_path), self.input_hw)
-        pixels = disguised(pixels, self.augmentation, rng)
+        colours = drawn_colours(self.augmentation, rng)
         return (
-            torch.from_numpy(pixels),
+            torch.from_numpy(covered(pixels, self.augmentation, rng)),
+            torch.from_numpy(colours),
             torch.from_numpy(view.points(person.points_image)).float(),
             torch.from_numpy(view.labelled(person.labelled)),
         )

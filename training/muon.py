@@ -35,7 +35,8 @@ class Muon(torch.optim.Optimizer):
         matrices: each parameter with how many matrices lie in it, one below the other (3 for a joint projection to
             queries, keys and values). Of a parameter [O, ...] each is [O / count, product of the rest].
         others: all other parameters.
-        lr: learning rate of both. momentum: of the first. betas, eps: of Adam.
+        lr: learning rate of both. momentum: of the first. betas, eps: of Adam. weight_decay: what is taken off the
+            first in each step, as a part of them and times the learning rate.
         world: the processes that take the same steps; none for one alone.
 
     Raises ValueError for a parameter that cannot be cut into so many matrices.
@@ -50,6 +51,7 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
         world: World | None = None,
     ) -> None:
         for weight, count in matrices:
@@ -59,7 +61,9 @@ class Muon(torch.optim.Optimizer):
             {"params": [weight for weight, _ in matrices], "counts": [count for _, count in matrices]},
             {"params": list(others), "counts": None},
         ]
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps})
+        super().__init__(
+            groups, {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
         self._world = world or World(device=torch.device("cpu"))
         works = [_work(weight.numel(), len(weight), count) for weight, count in matrices]
         self._owners = dict(zip((weight for weight, _ in matrices), _shared_out(works, self._world.size), strict=True))
@@ -71,48 +75,78 @@ class Muon(torch.optim.Optimizer):
             raise ValueError("closure is given; allowed: none, gradients are computed before")
         matrices, others = self.param_groups
         self._move_orthogonally(matrices)
-        for weight in others["params"]:
-            if weight.grad is not None:
-                self._move_as_adam(weight, weight.grad, others)
+        self._move_as_adam(others)
 
     def _move_orthogonally(self, group: dict[str, Any]) -> None:
-        ahead = {  # Nesterov's: where the momentum will be; [count, rows, columns]
-            weight: self._ahead(weight, weight.grad, group).reshape(count, weight.shape[0] // count, -1)
-            for weight, count in zip(group["params"], group["counts"], strict=True)
-            if weight.grad is not None
+        """Matrices of one shape are moved together: few large products instead of many small ones."""
+        stacks: dict[tuple[int, torch.Size], list[tuple[Tensor, Tensor]]] = {}
+        counts = dict(zip(group["params"], group["counts"], strict=True))
+        for weight, ahead in self._ahead(group):
+            matrices = ahead.reshape(counts[weight], weight.shape[0] // counts[weight], -1)  # [count, rows, columns]
+            stacks.setdefault((self._owners[weight], matrices.shape[1:]), []).append((weight, matrices))
+        updates = {
+            (owner, shape): self._update(owner, [matrices for _, matrices in stack])
+            for (owner, shape), stack in stacks.items()
         }
         for owner in range(self._world.size):
-            theirs = {weight: stacked for weight, stacked in ahead.items() if self._owners[weight] == owner}
-            mine = owner == self._world.rank
-            updates = [
-                orthogonal(one).contiguous() if mine else torch.empty(one.shape, dtype=STORED, device=one.device)
-                for one in theirs.values()
-            ]
-            self._world.copy_from(owner, updates)
-            for (weight, stacked), update in zip(theirs.items(), updates, strict=True):
-                # An orthogonal matrix has entries of root mean square 1 / sqrt(its longer side).
-                size = ADAM_RMS * math.sqrt(max(stacked.shape[1:]))
-                weight.add_(update.reshape(weight.shape).to(weight.dtype), alpha=-group["lr"] * size)
+            self._world.copy_from(owner, [update for (whose, _), update in updates.items() if whose == owner])
+        for (owner, shape), stack in stacks.items():
+            weights = [weight for weight, _ in stack]
+            parts = torch.split(updates[owner, shape].to(weights[0].dtype), [len(matrices) for _, matrices in stack])
+            if group["weight_decay"]:
+                torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            # An orthogonal matrix has entries of root mean square 1 / sqrt(its longer side).
+            size = ADAM_RMS * math.sqrt(max(shape))
+            torch._foreach_add_(
+                weights,
+                [part.reshape(weight.shape) for weight, part in zip(weights, parts, strict=True)],
+                alpha=-group["lr"] * size,
+            )
 
-    def _ahead(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
-        state = self.state[weight]
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].lerp_(gradient, 1 - group["momentum"])
-        return gradient.lerp(momentum, group["momentum"])
+    def _update(self, owner: int, ahead: list[Tensor]) -> Tensor:
+        """[S, rows, columns], in the process `owner`; the same room in the others, to be filled by it."""
+        if owner == self._world.rank:
+            return orthogonal(torch.cat(ahead)).contiguous()
+        shape = sum(map(len, ahead)), *ahead[0].shape[1:]
+        return torch.empty(shape, dtype=STORED, device=ahead[0].device)
 
-    def _move_as_adam(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+    def _ahead(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
+        """Each weight that has a gradient, and where its momentum will be (Nesterov's)."""
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        if not weights:
+            return ()
+        gradients = [weight.grad for weight in weights]
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        return zip(weights, torch._foreach_lerp(gradients, momenta, group["momentum"]), strict=True)
+
+    def _move_as_adam(self, group: dict[str, Any]) -> None:
+        """Weights that have moved equally often are moved together."""
         first, second = group["betas"]
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        state["step"] += 1
-        steps = int(state["step"])
-        mean = state["exp_avg"].lerp_(gradient, 1 - first)
-        square = state["exp_avg_sq"].lerp_(gradient.square(), 1 - second)
-        size = (square / (1 - second**steps)).sqrt_().add_(group["eps"])
-        weight.addcdiv_(mean, size, value=-group["lr"] / (1 - first**steps))
+        by_steps: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        for weight in group["params"]:
+            if weight.grad is None:
+                continue
+            state = self.state[weight]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
+            state["step"] += 1
+            weights, gradients = by_steps.setdefault(int(state["step"]), ([], []))
+            weights.append(weight)
+            gradients.append(weight.grad)
+        for steps, (weights, gradients) in by_steps.items():
+            means = [self.state[weight]["exp_avg"] for weight in weights]
+            squares = [self.state[weight]["exp_avg_sq"] for weight in weights]
+            torch._foreach_lerp_(means, gradients, 1 - first)
+            torch._foreach_lerp_(squares, torch._foreach_mul(gradients, gradients), 1 - second)
+            sizes = torch._foreach_div(squares, 1 - second**steps)
+            torch._foreach_sqrt_(sizes)
+            torch._foreach_add_(sizes, group["eps"])
+            torch._foreach_addcdiv_(weights, means, sizes, value=-group["lr"] / (1 - first**steps))
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
@@ -134,7 +168,7 @@ def orthogonal(matrices: Tensor) -> Tensor:
     if tall:  # the smaller of the two Gram matrices is enough
         x = x.mT
     for _ in range(ROUNDS):
-        gram = x @ x.mT
+        gram = torch.bmm(x, x.mT)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
     return x.mT if tall else x
 

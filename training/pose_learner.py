@@ -7,6 +7,7 @@ of the batch; their weights are the same after each.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.btranspose import BTranspose
-from model.crop import normalise
 from model.heatmap import encode_heatmaps, target_weights
 from training.dataset import Example
 from training.divergence import check_finite
@@ -22,6 +22,7 @@ from training.draws import seed_draws
 from training.loss import balanced, heatmap_loss
 from training.plan import RunPlan
 from training.pose_optimizer import pose_optimizer
+from training.recolour import recolour, standardised
 from training.schedule import learning_rate
 from training.settings import TrainSettings
 from training.sync_norm import with_synced_norms
@@ -56,7 +57,10 @@ class PoseLearner:
         self.parallel: nn.Module = self.net
         if world.size > 1:
             self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
-        self.optimizer = pose_optimizer(self.net, settings.optimizer, settings.learning_rate, world)
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(self.parallel) if settings.compile else self.parallel
+        self.optimizer = pose_optimizer(
+            self.net, settings.optimizer, settings.learning_rate, world, weight_decay=settings.weight_decay
+        )
         self.loss = self.gradient_norm = math.nan  # of the last step; the norm before clipping
         self.step = 0
 
@@ -99,7 +103,8 @@ class PoseLearner:
         Raises TrainingDiverged, in every process and before any weight changes, if it is not finite.
 
         Args:
-            example: this process's share: pixels [B, H, W, 3], points_crop [B, K, 2], labelled [B, K].
+            example: this process's share: pixels [B, H, W, 3], colours [B, 8], points_crop [B, K, 2],
+                labelled [B, K].
         """
         rate, pieces = self.learning_rate, self.settings.accumulate
         for group in self.optimizer.param_groups:
@@ -125,13 +130,14 @@ class PoseLearner:
         self.loss, self.gradient_norm = value, gradient_norm
         return value
 
-    def _loss(self, pixels: Tensor, points: Tensor, labelled: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, colours: Tensor, points: Tensor, labelled: Tensor) -> Tensor:
         device, heatmap_hw, sigma = self.world.device, self.config.heatmap_hw, self.config.heatmap_sigma
         pixels, points, labelled = (one.to(device, non_blocking=True) for one in (pixels, points, labelled))
         target = encode_heatmaps(points, heatmap_hw, sigma)
         weights = balanced(target_weights(points, labelled, heatmap_hw, sigma), self.settings.person_balance)
+        crops = standardised(recolour(pixels, colours))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            predicted = self.parallel(normalise(pixels))
+            predicted = self.forward(crops)
         return heatmap_loss(
             predicted.float(), target, weights, loss=self.settings.loss, sinkhorn_weight=self.settings.sinkhorn_weight
         )

@@ -15,7 +15,12 @@ Optimizer = Literal["adam", "muon"]
 
 
 def pose_optimizer(
-    net: BTranspose, name: Optimizer, learning_rate: float, world: World | None = None
+    net: BTranspose,
+    name: Optimizer,
+    learning_rate: float,
+    world: World | None = None,
+    *,
+    weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """The optimiser of all weights of `net`, in all processes of `world`.
 
@@ -35,4 +40,4 @@ def pose_optimizer(
             matrices.append((module.weight, 3 if queries_keys_values else 1))
     taken = {id(weight) for weight, _ in matrices}
     others = [weight for weight in net.parameters() if id(weight) not in taken]
-    return Muon(matrices, others, lr=learning_rate, world=world)
+    return Muon(matrices, others, lr=learning_rate, weight_decay=weight_decay, world=world)

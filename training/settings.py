@@ -29,8 +29,9 @@ class TrainSettings:
     `sinkhorn_weight` is the part of the divergence in loss `sinkhorn`, see `training.loss.heatmap_loss`; it does
     nothing in loss `mse`. `person_balance` 0: every joint counts alike, as in the recipe; 1: every person
     (`training.loss.balanced`). `optimizer`: `adam`, the recipe's, or `muon` (`training.muon`), at the same
-    learning rates. `photograph_cache`: a folder where decoded photographs are kept, up to `cache_gib`; they
-    change nothing but speed.
+    learning rates; `weight_decay` is what Muon takes off its matrices in each step, times the learning rate. `compile`
+    makes machine code of the network first (torch.compile), which takes a minute. `photograph_cache`: a folder where
+    decoded photographs are kept, up to `cache_gib`; they change nothing but speed.
     """
 
     run_dir: Path
@@ -49,6 +50,7 @@ class TrainSettings:
     sinkhorn_weight: float = 0.01
     person_balance: float = 0.0
     optimizer: Optimizer = "adam"
+    weight_decay: float = 0.0
     epochs: int = 230
     steps: int | None = None
     batch_size: int = 16
@@ -61,6 +63,7 @@ class TrainSettings:
     schedule: Schedule = "cosine"
     clip_norm: float = 0.0
     precision: Precision = "auto"
+    compile: bool = False
     device: str = "auto"
     workers: int = 1
     seed: int = 0
@@ -93,6 +96,10 @@ class TrainSettings:
             raise ValueError(f"loss is {self.loss!r}; allowed: {', '.join(get_args(Loss))}")
         if self.optimizer not in get_args(Optimizer):
             raise ValueError(f"optimizer is {self.optimizer!r}; allowed: {', '.join(get_args(Optimizer))}")
+        if not 0.0 <= self.weight_decay < 1.0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: in [0, 1)")
+        if self.weight_decay and self.optimizer != "muon":
+            raise ValueError(f"weight_decay is {self.weight_decay}; allowed: 0, except with optimizer muon")
         if not 0 < self.sinkhorn_weight < math.inf:
             raise ValueError(
                 f"sinkhorn_weight is {self.sinkhorn_weight}; allowed: finite and above 0 (loss mse is the one without)"

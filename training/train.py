@@ -26,6 +26,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
+import torch
+
 from model.variants import VARIANTS, Position
 from training.augment import Augmentation
 from training.command import run_command
@@ -78,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=get_args(Optimizer),
         help="adam as in the paper, or muon",
     )
+    add("--weight-decay", type=float, default=TrainSettings.weight_decay, help="of muon's matrices, such as 0.1")
     add("--epochs", type=int, default=TrainSettings.epochs)
     add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=TrainSettings.batch_size, help="images of a step, over all processes")
@@ -90,6 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--schedule", default=TrainSettings.schedule, choices=get_args(Schedule))
     add("--clip-norm", type=float, default=TrainSettings.clip_norm, help="0: no gradient clipping")
     add("--precision", default=TrainSettings.precision, choices=get_args(Precision))
+    add(
+        "--compile",
+        action="store_true",
+        help="the network to machine code first (torch.compile): a minute, then faster",
+    )
     add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add("--workers", type=int, default=TrainSettings.workers, help="loader processes")
     add("--photograph-cache", type=Path, default=None, metavar="DIR", help="keep decoded photographs here, for speed")
@@ -143,6 +151,7 @@ def _train(argv: Sequence[str] | None) -> None:
 
     settings = parse_settings(argv)
     keep_freed_memory()
+    torch.backends.cudnn.benchmark = True  # crops have one size, so the fastest convolutions are looked for once
     with joined_world(settings.device) as world:
         trainer = Trainer(settings, world)
         best = trainer.run()

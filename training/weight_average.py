@@ -6,6 +6,7 @@ Knows nothing of optimisers or files.
 from __future__ import annotations
 
 import copy
+from itertools import compress
 from typing import Generic, TypeVar
 
 import torch
@@ -29,8 +30,9 @@ class WeightAverage(Generic[Net]):
     def update(self, net: nn.Module, step: int) -> None:
         """Take in the weights after step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for average, now in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if average.is_floating_point():
-                average.lerp_(now, 1.0 - decay)
-            else:
-                average.copy_(now)  # counters
+        averages, now = ([*one.parameters(), *one.buffers()] for one in (self.net, net))
+        counts = [not average.is_floating_point() for average in averages]
+        floats = [not count for count in counts]
+        # All in one call: with one for each, a GPU would wait for its orders.
+        torch._foreach_lerp_(list(compress(averages, floats)), list(compress(now, floats)), 1.0 - decay)
+        torch._foreach_copy_(list(compress(averages, counts)), list(compress(now, counts)))
