@@ -46,7 +46,7 @@ def test_the_plain_view_shows_the_whole_box_upright():
     assert angle_degrees(PLAIN) == 0
     points = PLAIN.points(POINTS)
     assert ((points > 0) & (points < [191, 255])).all()
-    assert PLAIN.labelled(ALL) is ALL
+    assert PLAIN.labelled(ALL, POINTS) is ALL
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_each_joint_is_where_its_colour_is(strengths, seed):
     view = look(seed, **strengths)
     crop = view.pixels(image, INPUT_HW)
     points = view.points(np.rint(POINTS))
-    labelled = view.labelled(ALL)
+    labelled = view.labelled(ALL, POINTS)
     colors = np.array(JOINT_COLORS)[list(COCO.flip_order)] if view.flip else np.array(JOINT_COLORS)
     seen = 0
     for (x, y), color in zip(np.rint(points[labelled]).astype(int), colors[labelled], strict=True):
@@ -89,8 +89,8 @@ def test_flipping_mirrors_the_points_and_swaps_left_and_right():
 
 def test_flipping_swaps_which_joints_are_labelled():
     left_wrist_only = np.arange(len(COCO)) == 9
-    assert np.flatnonzero(look(flip=1.0).labelled(left_wrist_only)).tolist() == [10]
-    assert np.flatnonzero(look(flip=0.0).labelled(left_wrist_only)).tolist() == [9]
+    assert np.flatnonzero(look(flip=1.0).labelled(left_wrist_only, POINTS)).tolist() == [10]
+    assert np.flatnonzero(look(flip=0.0).labelled(left_wrist_only, POINTS)).tolist() == [9]
 
 
 def test_flipping_twice_restores_the_order():
@@ -218,7 +218,7 @@ def test_nearly_every_cut_leaves_something_of_a_person():
 
 @pytest.mark.parametrize("view", CUT)
 def test_a_cut_person_is_what_the_end_of_the_picture_leaves(view):
-    window, shown = view.window, view.labelled(ALL)
+    window, shown = view.window, view.labelled(ALL, POINTS)
     right, bottom = min(window.right, 400), min(window.bottom, 400)
     left, top, width, height = BOX
     kept_height = (min(bottom, top + height) - max(window.top, top)) / height
@@ -245,7 +245,7 @@ def test_a_cut_person_is_what_the_end_of_the_picture_leaves(view):
 @pytest.mark.parametrize("view", CUT)
 def test_the_box_of_a_cut_person_holds_the_joints_left_and_no_more_than_their_surroundings(view):
     """The view is not scaled here: the crop is the padded box, grown to the crop's shape."""
-    joints = view.points(POINTS)[view.labelled(ALL)]
+    joints = view.points(POINTS)[view.labelled(ALL, POINTS)]
     assert ((joints > 0) & (joints < [191, 255])).all()
     region_wh = np.array([192, 256]) / affine_scale(view.image_to_crop)
     window_wh = np.minimum([view.window.right, view.window.bottom], BOX[:2] + BOX[2:]) - np.maximum(
@@ -257,7 +257,9 @@ def test_the_box_of_a_cut_person_holds_the_joints_left_and_no_more_than_their_su
 
 def test_the_box_of_a_head_is_narrower_than_the_person():
     heads = [
-        view for view in CUT if set(np.flatnonzero(view.labelled(ALL))) == set(range(5)) and view.window.right > 400
+        view
+        for view in CUT
+        if set(np.flatnonzero(view.labelled(ALL, POINTS))) == set(range(5)) and view.window.right > 400
     ]
     assert heads
     for view in heads:
@@ -286,7 +288,7 @@ def test_persons_of_whom_little_is_known_or_would_be_left_stay_whole(box, labell
         view = random_view(box, POINTS, labelled, INPUT_HW, augmentation, np.random.default_rng(seed), COCO)
         assert view.window is None
         assert np.array_equal(view.image_to_crop, box_to_affine(box, INPUT_HW))
-        assert np.array_equal(view.labelled(labelled), labelled)
+        assert np.array_equal(view.labelled(labelled, POINTS), labelled)
 
 
 def test_the_generator_decides_everything():

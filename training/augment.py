@@ -90,14 +90,13 @@ class Window:
 class View:
     """One look at a person: the map image -> crop [2, 3], whether it mirrors, and what then changes places.
 
-    Of a picture that is cut off, `window` is what is left and `inside` [K] tells which joints are.
+    Of a picture that is cut off, `window` is what is left.
     """
 
     image_to_crop: Array
     flip: bool
     skeleton: Skeleton
     window: Window | None = None
-    inside: Mask | None = None
 
     def pixels(self, picture: Pixels, input_hw: tuple[int, int]) -> Pixels:
         """A picture [H, W, 3] uint8 -> the crop; black where the picture, or what is left of it, does not reach."""
@@ -113,10 +112,10 @@ class View:
         points_crop = apply_affine(self.image_to_crop, points_image)
         return points_crop[list(self.skeleton.flip_order)] if self.flip else points_crop
 
-    def labelled(self, labelled: Mask) -> Mask:
-        """[K] -> [K], in the order of `points`; none is that is not in the picture."""
-        if self.inside is not None:
-            labelled = labelled & self.inside
+    def labelled(self, labelled: Mask, points_image: Array) -> Mask:
+        """[K] and [K, 2] -> [K], in the order of `points`; none is that is not in the picture."""
+        if self.window is not None:
+            labelled = labelled & self.window.holds(points_image)
         return labelled[list(self.skeleton.flip_order)] if self.flip else labelled
 
 
@@ -135,16 +134,15 @@ def random_view(
         box_xywh: [4] in image pixels. points_image: [K, 2]. labelled: [K] bool. skeleton: of K keypoints.
     """
     whole = labelled.sum() > augmentation.half_body_min_joints
-    window = inside = None
+    window = half = None
     if augmentation.cut and whole and rng.random() < augmentation.cut:
         box_xywh, window = _cut(np.asarray(box_xywh, dtype=np.float64), points_image, labelled, rng, skeleton)
-        inside = window.holds(points_image) if window else None
-    center, width = box_to_region(box_xywh, input_hw)
     if window is None and whole and rng.random() < augmentation.half_body:
         half = _half_body_box(points_image, labelled, rng, skeleton)
-        if half is not None:
-            # The padding of the recipe takes the place of the usual one.
-            center, width = box_to_region(half, input_hw, padding=HALF_BODY_PADDING)
+    if half is None:
+        center, width = box_to_region(box_xywh, input_hw)
+    else:  # the padding of the recipe takes the place of the usual one
+        center, width = box_to_region(half, input_hw, padding=HALF_BODY_PADDING)
     width *= 1.0 + np.clip(rng.normal() * augmentation.scale, -augmentation.scale, augmentation.scale)
     rotation = 0.0
     if rng.random() < augmentation.rotation_probability:
@@ -158,7 +156,7 @@ def random_view(
     if augmentation.stretch:
         limit = math.log1p(augmentation.stretch)
         image_to_crop = _stretched(image_to_crop, math.exp(rng.uniform(-limit, limit)), input_hw)
-    return View(image_to_crop, flip, skeleton, window, inside)
+    return View(image_to_crop, flip, skeleton, window)
 
 
 def _cut(

@@ -88,7 +88,7 @@ class PersonViews(Dataset[Example]):
             torch.from_numpy(covered(pixels, self.augmentation, rng)),
             torch.from_numpy(colours),
             torch.from_numpy(view.points(person.points_image)).float(),
-            torch.from_numpy(view.labelled(person.labelled)),
+            torch.from_numpy(view.labelled(person.labelled, person.points_image)),
         )
 
 

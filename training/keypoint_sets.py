@@ -120,7 +120,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     return told
 
 
-def add_keypoint_options(parser: argparse.ArgumentParser) -> None:
+def add_keypoint_options(parser: argparse._ActionsContainer) -> None:
     """`--keypoints` and `--category`; `KeypointChoice(given.keypoints, given.category)` is what they say."""
     parser.add_argument(
         "--keypoints", type=Path, metavar="TOML", help="describes the keypoints, or what the annotations leave open"

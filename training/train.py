@@ -53,8 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add = parser.add_argument
-    add(
+    _add_data(parser.add_argument_group("data"))
+    _add_network(parser.add_argument_group("network"))
+    _add_learning(parser.add_argument_group("learning"))
+    _add_running(parser.add_argument_group("running"))
+    _add_views(parser.add_argument_group("augmentation (0 turns one off)"))
+    return parser
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--train",
         nargs=2,
         type=Path,
@@ -63,14 +71,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("JSON", "DIR"),
         help="annotations and images; may be repeated",
     )
-    add("--val", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="chooses the best checkpoint")
-    add_keypoint_options(parser)
-    add("--run-dir", type=Path, required=True, help="where states, checkpoints and logs go; resumed if it has a state")
+    group.add_argument(
+        "--val", nargs=2, type=Path, required=True, metavar=("JSON", "DIR"), help="chooses the best checkpoint"
+    )
+    add_keypoint_options(group)
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--variant", default=TrainSettings.variant, choices=VARIANTS)
     add("--position", default=TrainSettings.position, choices=get_args(Position))
     add("--input", dest="input_hw", type=parse_input_hw, default=TrainSettings.input_hw, metavar="HxW")
     add("--sigma", dest="heatmap_sigma", type=float, default=TrainSettings.heatmap_sigma, help="heatmap pixels")
     add("--dropout", type=float, default=TrainSettings.dropout, help="of the encoder")
+    add(
+        "--init",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help="start from a checkpoint, from a backbone of training.pretrain, or (c3a1-4-large) from a ResNet-50",
+    )
+
+
+def _add_learning(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add("--loss", default=TrainSettings.loss, choices=get_args(Loss), help="sinkhorn: mse and a divergence together")
     add("--sinkhorn-weight", type=float, default=TrainSettings.sinkhorn_weight, help="of the divergence beside mse")
     add("--person-balance", type=float, default=TrainSettings.person_balance, help="0: joints count alike, 1: persons")
@@ -92,44 +116,40 @@ def build_parser() -> argparse.ArgumentParser:
     add("--warmup-epochs", type=float, default=TrainSettings.warmup_epochs)
     add("--schedule", default=TrainSettings.schedule, choices=get_args(Schedule))
     add("--clip-norm", type=float, default=TrainSettings.clip_norm, help="0: no gradient clipping")
+    add("--seed", type=int, default=TrainSettings.seed)
+
+
+def _add_running(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--run-dir", type=Path, required=True, help="where states, checkpoints and logs go; resumed if it has a state")
     add("--precision", default=TrainSettings.precision, choices=get_args(Precision))
+    add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add(
         "--compile",
         action="store_true",
         help="the network to machine code first (torch.compile): a minute, then faster",
     )
-    add("--device", default=TrainSettings.device, help="auto, cpu, cuda or cuda:N")
     add("--workers", type=int, default=TrainSettings.workers, help="loader processes")
     add("--photograph-cache", type=Path, default=None, metavar="DIR", help="keep decoded photographs here, for speed")
     add("--cache-gib", type=float, default=TrainSettings.cache_gib, help="of decoded photographs at most")
-    add("--seed", type=int, default=TrainSettings.seed)
-    add(
-        "--init",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="start from a checkpoint, from a backbone of training.pretrain, or (c3a1-4-large) from a ResNet-50",
-    )
     add("--val-every", type=int, default=TrainSettings.val_every, metavar="EPOCHS")
     add("--minutes-between-saves", type=float, default=TrainSettings.minutes_between_saves)
-    views = parser.add_argument_group("augmentation (0 turns one off)")
-    views.add_argument("--half-body", type=float, default=Augmentation.half_body, help="probability")
-    views.add_argument("--scale", type=float, default=Augmentation.scale, help="standard deviation and limit")
-    views.add_argument("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
-    views.add_argument("--rotation-probability", type=float, default=Augmentation.rotation_probability)
-    views.add_argument("--flip", type=float, default=Augmentation.flip, help="probability")
-    views.add_argument(
-        "--cut", type=float, default=Augmentation.cut, help="probability that the picture ends in a person"
-    )
-    views.add_argument("--shift", type=float, default=Augmentation.shift, help="at most, as a part of each side")
-    views.add_argument("--stretch", type=float, default=Augmentation.stretch, help="of the height against the width")
+
+
+def _add_views(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--half-body", type=float, default=Augmentation.half_body, help="probability")
+    add("--scale", type=float, default=Augmentation.scale, help="standard deviation and limit")
+    add("--rotation-degrees", type=float, default=Augmentation.rotation_degrees)
+    add("--rotation-probability", type=float, default=Augmentation.rotation_probability)
+    add("--flip", type=float, default=Augmentation.flip, help="probability")
+    add("--cut", type=float, default=Augmentation.cut, help="probability that the picture ends in a person")
+    add("--shift", type=float, default=Augmentation.shift, help="at most, as a part of each side")
+    add("--stretch", type=float, default=Augmentation.stretch, help="of the height against the width")
     for name in ("brightness", "contrast", "saturation"):
-        views.add_argument(
-            f"--{name}", type=float, default=getattr(Augmentation, name), help="half-width of the factor"
-        )
-    views.add_argument("--grey", type=float, default=Augmentation.grey, help="probability of a view without colours")
-    views.add_argument("--cover", type=float, default=Augmentation.cover, help="probability of a covered rectangle")
-    return parser
+        add(f"--{name}", type=float, default=getattr(Augmentation, name), help="half-width of the factor")
+    add("--grey", type=float, default=Augmentation.grey, help="probability of a view without colours")
+    add("--cover", type=float, default=Augmentation.cover, help="probability of a covered rectangle")
 
 
 def parse_settings(argv: Sequence[str] | None) -> TrainSettings:
