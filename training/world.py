@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,10 @@ from torch import distributed as dist
 from model.device import pick_device
 
 T = TypeVar("T")
+
+# For each other. On a busy machine processes that were started again were seen to wait for a connection (of Gloo's)
+# without end; who gives up is started once more. Gloo's own limit is half an hour, NCCL's is this.
+LONGEST_WAIT = timedelta(minutes=10)
 
 # What torchrun tells each process.
 RANK, SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
@@ -91,7 +96,7 @@ def joined_world(device: str) -> Iterator[World]:
     own = _device_of(device, int(os.environ[LOCAL_RANK]))
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield World(device=own, rank=int(os.environ[RANK]), size=size)
     finally:
