@@ -81,11 +81,11 @@ def workers_of(launcher):
     return [int(pid) for pid in children if b"training.train" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes to kill in /proc")
 def test_a_killed_process_restarts_and_the_run_ends_as_it_would_have_ended(drawn, whole, tmp_path):
     run_dir = tmp_path / "killed"
-    launcher = train(drawn, run_dir, restarts=3)  # under load a restart was seen to fail to connect
+    launcher = train(drawn, run_dir, restarts=1)
     deadline = time.monotonic() + 200
     while saved_step(run_dir / "last.safetensors") < 3 and launcher.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -94,21 +94,8 @@ def test_a_killed_process_restarts_and_the_run_ends_as_it_would_have_ended(drawn
     os.kill(victims[1], signal.SIGKILL)
     killed_at = saved_step(run_dir / "last.safetensors")
     assert 3 <= killed_at < STEPS, "killed too late to show anything"
-    try:
-        out, _ = launcher.communicate(timeout=240)
-        unconnected = launcher.returncode != 0 and "Gloo connectFullMesh failed" in out
-    except subprocess.TimeoutExpired:
-        for pid in (*workers_of(launcher), launcher.pid):
-            os.kill(pid, signal.SIGKILL)
-        launcher.communicate()
-        assert saved_step(run_dir / "last.safetensors") <= killed_at + 1, "it went on, and then hung"
-        unconnected = True
-    if unconnected:
-        # On a busy machine Gloo was seen to find no connection in any restart of one launcher, or to wait for one. Then
-        # whoever supervises it starts it again, which goes on from the same state.
-        out = finished(train(drawn, run_dir, restarts=3))
-    else:
-        assert launcher.returncode == 0, out[-4000:]
+    out, _ = launcher.communicate(timeout=240)
+    assert launcher.returncode == 0, out[-4000:]
     assert "resumed at step" in out
     for name in ("last.safetensors", "best.safetensors"):
         got, expected = load_file(run_dir / name), load_file(whole / name)

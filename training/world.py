@@ -7,6 +7,7 @@ the rest. Knows nothing of networks or data.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +17,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from model.device import pick_device
 
 T = TypeVar("T")
 
-# For each other. On a busy machine processes that were started again were seen to wait for a connection (of Gloo's)
-# without end; who gives up is started once more. Gloo's own limit is half an hour, NCCL's is this.
-LONGEST_WAIT = timedelta(minutes=10)
+LONGEST_WAIT = timedelta(minutes=10)  # for each other; NCCL's own limit, where Gloo's is half an hour
+CONNECTING = timedelta(seconds=2)  # to the first process's store; then it is asked for anew where that is
+
+# Whether the launcher's store is to be used, and where the processes of this attempt leave word of their own.
+AGENT_STORE, OWN_STORE = "TORCHELASTIC_USE_AGENT_STORE", "btranspose/port"
 
 # What torchrun tells each process.
 RANK, SIZE, LOCAL_RANK = "RANK", "WORLD_SIZE", "LOCAL_RANK"
@@ -96,11 +100,40 @@ def joined_world(device: str) -> Iterator[World]:
     own = _device_of(device, int(os.environ[LOCAL_RANK]))
     if own.type == "cuda":
         torch.cuda.set_device(own)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    rank = int(os.environ[RANK])
+    store = _own_store(rank) if os.environ.get(AGENT_STORE) == "True" else None
+    backend = "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
     try:
-        yield World(device=own, rank=int(os.environ[RANK]), size=size)
+        yield World(device=own, rank=rank, size=size)
     finally:
         dist.destroy_process_group()
+
+
+def _own_store(rank: int) -> TCPStore:
+    """A store that is as old as these processes, kept by the first of them.
+
+    The launcher's is one and the same for all attempts (torch 2.13), and has the addresses of those who died: processes
+    that were started again called them, and failed, or waited for each other without end. It is only asked for the port
+    of the store of this attempt; who reads an old one finds nobody there, and asks again.
+    """
+    host = os.environ["MASTER_ADDR"]
+    launchers = TCPStore(host, int(os.environ["MASTER_PORT"]), is_master=False, timeout=LONGEST_WAIT)
+    if rank == 0:
+        own = TCPStore(host, 0, is_master=True, timeout=LONGEST_WAIT, wait_for_workers=False)
+        launchers.set(OWN_STORE, str(own.port))
+        return own
+    deadline = time.monotonic() + LONGEST_WAIT.total_seconds()
+    while True:
+        port = int(launchers.get(OWN_STORE))
+        try:
+            found = TCPStore(host, port, is_master=False, timeout=CONNECTING, wait_for_workers=False)
+        except dist.DistNetworkError:
+            if time.monotonic() > deadline:
+                raise
+            continue
+        found.set_timeout(LONGEST_WAIT)
+        return found
 
 
 def _device_of(device: str, local_rank: int) -> torch.device:
