@@ -37,6 +37,7 @@ def describe_run(
         "steps_planned": settings.steps,
         "batch_size": settings.batch_size,
         "optimizer": settings.optimizer,
+        "weight_decay": settings.weight_decay,
         "learning_rate": [settings.learning_rate, settings.learning_rate_end],
         "schedule": settings.schedule,
         "loss": settings.loss,
