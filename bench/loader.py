@@ -27,12 +27,13 @@ from results import Table, machine, progress
 from torch.utils.data import default_collate
 
 from model import photograph
-from model.crop import normalise, warp_crop
+from model.crop import warp_crop
 from model.device import pick_device
 from model.heatmap import encode_heatmaps, target_weights
 from training.augment import random_view
 from training.dataset import read_image
 from training.photograph_cache import GIB, PhotographCache
+from training.recolour import recolour, standardised
 from training.settings import TrainSettings
 from training.trainer import Trainer, person_views
 
@@ -90,11 +91,12 @@ def measure_device(rates: Rates, trainer: Trainer, batch: Any) -> None:
     if device.type == "cuda":
         batch = [tensor.pin_memory() for tensor in batch]
         measure("transfer", lambda: [tensor.to(device, non_blocking=True) for tensor in batch])
-    pixels, _, points, labelled = (tensor.to(device) for tensor in batch)
+    pixels, points, labelled = (batch[number].to(device) for number in (0, 2, 3))
+    colours = batch[1]  # stay on the CPU, as training's do
     heatmap_hw, sigma = trainer.learner.config.heatmap_hw, trainer.learner.config.heatmap_sigma
 
     def prepare() -> None:
-        normalise(pixels)
+        standardised(recolour(pixels, colours))
         encode_heatmaps(points, heatmap_hw, sigma)
         target_weights(points, labelled, heatmap_hw, sigma)
 

@@ -51,7 +51,9 @@ def test_processes_do_not_share_a_gpu():
         world_module._device_of("cuda", 4)
 
 
-def test_processes_that_are_started_again_meet_each_other_and_not_the_dead(monkeypatch):
+@pytest.fixture
+def _dead_first_process(monkeypatch):
+    """The launcher's store names a port at which nobody listens any more."""
     launchers = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("MASTER_PORT", str(launchers.port))
@@ -59,23 +61,22 @@ def test_processes_that_are_started_again_meet_each_other_and_not_the_dead(monke
     with socket.socket() as dead:  # bound, and not listening
         dead.bind(("127.0.0.1", 0))
         launchers.set(world_module.OWN_STORE, str(dead.getsockname()[1]))
-        with ThreadPoolExecutor() as threads:
-            second = threads.submit(world_module._own_store, 1)
-            with pytest.raises(TimeoutError):
-                second.result(timeout=1)
-            first = world_module._own_store(0)
-            first.set("key", "of this attempt")
-            assert second.result(timeout=30).get("key") == b"of this attempt"
+        yield
 
 
+@pytest.mark.usefixtures("_dead_first_process")
+def test_processes_that_are_started_again_meet_each_other_and_not_the_dead():
+    with ThreadPoolExecutor() as threads:
+        second = threads.submit(world_module._own_store, 1)
+        with pytest.raises(TimeoutError):
+            second.result(timeout=1)
+        first = world_module._own_store(0)
+        first.set("key", "of this attempt")
+        assert second.result(timeout=30).get("key") == b"of this attempt"
+
+
+@pytest.mark.usefixtures("_dead_first_process")
 def test_a_first_process_that_never_comes_is_not_waited_for_without_end(monkeypatch):
-    launchers = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("MASTER_PORT", str(launchers.port))
-    monkeypatch.setattr(world_module, "CONNECTING", timedelta(seconds=0.2))
     monkeypatch.setattr(world_module, "LONGEST_WAIT", timedelta(seconds=1))
-    with socket.socket() as dead:
-        dead.bind(("127.0.0.1", 0))
-        launchers.set(world_module.OWN_STORE, str(dead.getsockname()[1]))
-        with pytest.raises(dist.DistNetworkError):
-            world_module._own_store(1)
+    with pytest.raises(dist.DistNetworkError):
+        world_module._own_store(1)

@@ -6,7 +6,6 @@ Knows nothing of optimisers or files.
 from __future__ import annotations
 
 import copy
-from itertools import compress
 from typing import Generic, TypeVar
 
 import torch
@@ -31,8 +30,10 @@ class WeightAverage(Generic[Net]):
         """Take in the weights after step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         averages, now = ([*one.parameters(), *one.buffers()] for one in (self.net, net))
-        counts = [not average.is_floating_point() for average in averages]
-        floats = [not count for count in counts]
-        # All in one call: with one for each, a GPU would wait for its orders.
-        torch._foreach_lerp_(list(compress(averages, floats)), list(compress(now, floats)), 1.0 - decay)
-        torch._foreach_copy_(list(compress(averages, counts)), list(compress(now, counts)))
+        pairs = list(zip(averages, now, strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        # In one call: with one for each, a GPU would wait for its orders.
+        torch._foreach_lerp_([average for average, _ in floats], [weight for _, weight in floats], 1.0 - decay)
+        for average, counter in pairs:
+            if not average.is_floating_point():
+                average.copy_(counter)
