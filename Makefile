@@ -31,11 +31,14 @@ $(EVERYTHING): pyproject.toml | $(BIN)/python
 serve: $(SERVING)
 	$(BIN)/python -m service
 
+# Tests use one core each; a file's tests stay together, because they share what is slow to make.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: setup check-proto
 	$(BIN)/ruff format --check .

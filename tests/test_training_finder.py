@@ -154,9 +154,9 @@ def test_kept_features_are_what_the_trunk_sees(data, poses, tmp_path):
     torch.testing.assert_close(TrunkFeatures(windows, trunk, tmp_path / "kept")[3, 1][0], features)
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_run_that_was_cut_off_ends_as_one_that_was_not(kept, data, poses, tmp_path):
-    changes = {"init": poses, "steps": 5}
+@pytest.mark.parametrize(("kept", "optimizer"), [(False, "adamw"), (True, "adamw"), (False, "muon"), (True, "muon")])
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(kept, optimizer, data, poses, tmp_path):
+    changes = {"init": poses, "steps": 5, "optimizer": optimizer}
     if kept:
         changes |= {"frozen": True, "views": 2, "feature_cache": tmp_path / "kept"}
     whole = FinderTrainer(settings(tmp_path / "whole", data, **changes))
@@ -174,10 +174,13 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(kept, data, poses, tmp_
     _, card = load_finder(tmp_path / "cut" / "person-finder.safetensors")
     assert card.training["initialised_from"]["checkpoint"] == "tiny"
     assert card.training["data"][0]["persons"] == 16
+    assert card.training["optimizer"] == optimizer
 
 
-def test_it_learns_to_find_drawn_people(data, tmp_path):
-    trainer = FinderTrainer(settings(tmp_path / "run", data, steps=60, learning_rate=3e-3, ema_decay=0.9))
+@pytest.mark.parametrize(("optimizer", "learning_rate", "steps"), [("adamw", 3e-3, 60), ("muon", 1e-2, 100)])
+def test_it_learns_to_find_drawn_people(optimizer, learning_rate, steps, data, tmp_path):
+    changes = {"optimizer": optimizer, "learning_rate": learning_rate, "steps": steps, "ema_decay": 0.9}
+    trainer = FinderTrainer(settings(tmp_path / "run", data, **changes))
     assert evaluate_finder(trainer.net, trainer.val_data)["recall"] == 0.0
     figures = trainer.run()
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -201,6 +204,10 @@ def test_another_plan_does_not_go_on_with_a_run(data, tmp_path):
     FinderTrainer(settings(tmp_path / "run", data, steps=1))._save()
     with pytest.raises(ValueError, match="batch_size: 4 -> 2; allowed: the same ones, or another --run-dir"):
         FinderTrainer(settings(tmp_path / "run", data, batch_size=2)).run()
+    with pytest.raises(ValueError, match="optimizer: adamw -> muon; allowed: the same ones, or another --run-dir"):
+        FinderTrainer(settings(tmp_path / "run", data, optimizer="muon")).run()
+    with pytest.raises(ValueError, match="optimizer is 'sgd'; allowed: adamw, muon"):
+        settings(tmp_path, data, optimizer="sgd")
 
 
 def test_the_trunk_runs_in_the_precision_that_is_asked_for_and_the_card_tells_it(data, tmp_path):

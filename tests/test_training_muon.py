@@ -41,6 +41,16 @@ def test_the_length_of_a_gradient_does_not_matter_and_zero_stays_zero():
     assert torch.equal(made[1], torch.zeros_like(made[1]))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_products_are_of_the_precision_that_the_device_is_fast_in(dtype, monkeypatch):
+    monkeypatch.setattr("training.muon.pick_dtype", lambda precision, device: dtype)
+    matrix = parameter(2, 8, 12).detach()
+    made = orthogonal(matrix)
+    assert made.dtype == dtype
+    monkeypatch.undo()
+    assert torch.allclose(made.float(), orthogonal(matrix).float(), atol=3e-2)
+
+
 @pytest.mark.parametrize("shape", [(64, 64), (32, 128), (128, 32), (24, 16, 3, 3)])
 def test_an_update_is_of_the_size_of_adams(shape):
     weight = parameter(*shape)

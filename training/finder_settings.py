@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from model.fields import require
 from model.person_finder import COARSEST, FinderConfig
 from training.finder_data import WindowAugmentation
 from training.settings import Precision
+
+FinderOptimizer = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class FinderSettings:
     `frozen`: the trunk stays as it begins, norms included. `window_side`: of the windows that are trained on, which
     may be smaller than the network's input, for speed. `views`: different windows of each photograph; None: a new one
     in every epoch. `feature_cache`: a folder where what a frozen trunk sees in them is kept, in which case there must
-    be so many `views`.
+    be so many `views`. `optimizer`: `muon` (`training.muon`) wants about the same learning rates.
     """
 
     run_dir: Path
@@ -35,6 +37,7 @@ class FinderSettings:
     epochs: int = 8
     steps: int | None = None
     batch_size: int = 8
+    optimizer: FinderOptimizer = "adamw"
     learning_rate: float = 1e-3
     learning_rate_end: float = 1e-5
     warmup_steps: int = 100
@@ -62,6 +65,8 @@ class FinderSettings:
         require(self.views is None or self.views >= 1, "views", self.views, "at least 1, or none for ever new ones")
         require(0 < self.ema_decay < 1, "ema_decay", self.ema_decay, "between 0 and 1")
         require(self.precision in get_args(Precision), "precision", self.precision, ", ".join(get_args(Precision)))
+        allowed = ", ".join(get_args(FinderOptimizer))
+        require(self.optimizer in get_args(FinderOptimizer), "optimizer", self.optimizer, allowed)
         require(self.cache_gib > 0, "cache_gib", self.cache_gib, "above 0")
         rate = self.learning_rate_end
         require(0 < rate <= self.learning_rate, "learning_rate_end", rate, f"above 0, at most {self.learning_rate}")

@@ -33,6 +33,7 @@ from training.finder_features import FeatureExample, TrunkFeatures
 from training.finder_loss import BOX_WEIGHT, finder_loss
 from training.finder_settings import FinderSettings
 from training.loading import EpochLoader
+from training.muon import muon_of
 from training.photograph_cache import GIB, PhotographCache
 from training.plan import run_plan
 from training.provenance import describe_data
@@ -44,7 +45,9 @@ from training.weight_average import WeightAverage
 from training.world import World
 
 SCORED_FROM = 0.02  # less likely boxes do not move the figures
-FIXED = {"train_set", "batch_size", "seed", "window_side", "frozen"}  # a step means something else with these
+# A step means something else with these.
+FIXED = {"train_set", "batch_size", "seed", "window_side", "frozen", "optimizer"}
+BEFORE = {"optimizer": "adamw"}  # of runs that were begun when there was no choice
 
 
 class FinderTrainer:
@@ -71,11 +74,7 @@ class FinderTrainer:
             self.initialised_from = begin_from(self.net, settings.init)
         self.net.trunk.requires_grad_(not settings.frozen)
         self.average = WeightAverage(self.net, settings.ema_decay)
-        self.optimizer = torch.optim.AdamW(
-            [parameter for parameter in self.net.parameters() if parameter.requires_grad],
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-        )
+        self.optimizer = finder_optimizer(self.net, settings)
         self.step = 0
         steps_per_epoch = len(self._batches(0, 0))
         self.plan = run_plan(epochs=settings.epochs, steps=settings.steps, steps_per_epoch=steps_per_epoch)
@@ -222,6 +221,8 @@ class FinderTrainer:
             "window_side": settings.window_side,
             "views": settings.views,
             "frozen": settings.frozen,
+            "optimizer": settings.optimizer,
+            "weight_decay": settings.weight_decay,
             "learning_rate": [settings.learning_rate, settings.learning_rate_end],
             "schedule": "cosine",
             "precision": str(self.dtype).removeprefix("torch."),
@@ -244,13 +245,22 @@ class FinderTrainer:
         facts = load_run(self.folder.last_path, self.net, self.optimizer, self.average.net)
         self.step = int(facts["step"])
         self.initialised_from = facts.get("initialised_from")
-        before, now = facts.get("settings", {}), self.settings.to_json()
+        before, now = BEFORE | facts.get("settings", {}), self.settings.to_json()
         if changed := [name for name in sorted(FIXED) if before.get(name) != now[name]]:
             told = "; ".join(f"{name}: {before.get(name)} -> {now[name]}" for name in changed)
             raise ValueError(
                 f"{self.settings.run_dir} was started with other settings: {told}; "
                 "allowed: the same ones, or another --run-dir"
             )
+
+
+def finder_optimizer(net: PersonFinder, settings: FinderSettings) -> torch.optim.Optimizer:
+    """What moves the weights that learn."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "muon":
+        return muon_of(net, last=net.head, learning_rate=rate, weight_decay=decay)
+    learning = [weight for weight in net.parameters() if weight.requires_grad]
+    return torch.optim.AdamW(learning, lr=rate, weight_decay=decay)
 
 
 def begin_from(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:

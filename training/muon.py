@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from model.device import pick_dtype
 from training.world import World
 
 ADAM_RMS = 0.2  # of the entries of Adam's updates, in multiples of the learning rate
 ROUNDS = 5
-STORED = torch.bfloat16  # of orthogonal matrices
+TRAVELS = torch.bfloat16  # orthogonal matrices, from process to process
 QUINTIC = (3.4445, -4.7750, 2.0315)  # brings singular values from 0.01..1 to about 0.7..1.2 in so many rounds
 
 
@@ -106,9 +107,9 @@ class Muon(torch.optim.Optimizer):
     def _update(self, owner: int, ahead: list[Tensor]) -> Tensor:
         """[S, rows, columns], in the process `owner`; the same room in the others, to be filled by it."""
         if owner == self._world.rank:
-            return orthogonal(torch.cat(ahead)).contiguous()
+            return orthogonal(torch.cat(ahead)).to(TRAVELS).contiguous()
         shape = sum(map(len, ahead)), *ahead[0].shape[1:]
-        return torch.empty(shape, dtype=STORED, device=ahead[0].device)
+        return torch.empty(shape, dtype=TRAVELS, device=ahead[0].device)
 
     def _ahead(self, group: dict[str, Any]) -> Iterable[tuple[Tensor, Tensor]]:
         """Each weight that has a gradient, and where its momentum will be (Nesterov's)."""
@@ -149,21 +150,44 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_addcdiv_(weights, means, sizes, value=-group["lr"] / (1 - first**steps))
 
 
+def muon_of(
+    net: nn.Module,
+    *,
+    last: nn.Module,
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    world: World | None = None,
+) -> Muon:
+    """Muon for the kernels and matrices between features of a network, Adam for its other weights.
+
+    Tables of positions are looked up, not multiplied with features in turn, and the rows of the `last` layer are
+    answers, each for itself: both are Adam's.
+    """
+    matrices: list[tuple[Tensor, int]] = []
+    for path, module in net.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and module is not last:
+            queries_keys_values = path.rsplit(".", 1)[-1] == "qkv"
+            matrices.append((module.weight, 3 if queries_keys_values else 1))
+    taken = {id(weight) for weight, _ in matrices}
+    others = [weight for weight in net.parameters() if id(weight) not in taken]
+    return Muon(matrices, others, lr=learning_rate, weight_decay=weight_decay, world=world)
+
+
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices with the same singular vectors and singular values near 1 (about 0.7 to 1.2), by Newton-Schulz rounds.
 
-    In bf16, where these products take half of float32's time and the roundings are far below what the rounds leave.
-    Zero stays zero.
+    In bf16 where the device multiplies faster in it: its roundings are far below what the rounds leave. A CPU that has
+    to emulate it would take more than thirty times as long. Zero stays zero.
 
     Args:
         matrices: [S, rows, columns].
 
     Returns:
-        [S, rows, columns] bf16.
+        [S, rows, columns], bf16 or float32.
     """
     first, third, fifth = QUINTIC
     x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-12)  # no singular value above 1
-    x = x.to(STORED)
+    x = x.to(pick_dtype("auto", matrices.device))
     tall = x.shape[1] > x.shape[2]
     if tall:  # the smaller of the two Gram matrices is enough
         x = x.mT

@@ -20,7 +20,7 @@ import cv2
 
 from training.command import run_command
 from training.finder_data import WindowAugmentation
-from training.finder_settings import FinderSettings
+from training.finder_settings import FinderOptimizer, FinderSettings
 from training.finder_trainer import FinderTrainer
 from training.kept_memory import keep_freed_memory
 from training.settings import Precision
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--epochs", type=int, default=defaults.epochs)
     add("--steps", type=int, default=None, help="so many optimiser steps instead of whole epochs")
     add("--batch-size", type=int, default=defaults.batch_size)
+    add("--optimizer", choices=get_args(FinderOptimizer), default=defaults.optimizer)
     add("--learning-rate", type=float, default=defaults.learning_rate, help="peak")
     add("--learning-rate-end", type=float, default=defaults.learning_rate_end)
     add("--warmup-steps", type=int, default=defaults.warmup_steps)
