@@ -34,8 +34,9 @@ def test_its_card_names_the_protocol_of_every_figure():
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not COCO.is_dir(), reason="needs the COCO photographs in ../shared/data")
-def test_evaluation_gives_the_cards_figures_again(tmp_path):
-    """By OpenVINO, the faster one, which must give torch's figures; without flip test, which takes twice as long."""
+@pytest.mark.parametrize("flip", ["--no-flip-test", "--flip-test"])
+def test_evaluation_gives_the_cards_figures_again(flip, tmp_path):
+    """By OpenVINO, the faster one, which must give torch's figures."""
     out = tmp_path / "out.json"
     given = [
         "--checkpoint",
@@ -50,7 +51,7 @@ def test_evaluation_gives_the_cards_figures_again(tmp_path):
         "fp32",
         "--runtime",
         "openvino",
-        "--no-flip-test",
+        flip,
     ]
     annotations = COCO / "annotations" / "person_keypoints_dev.json"
     assert evaluate([str(option) for option in [*given, "--annotations", annotations]]) == 0
