@@ -21,6 +21,7 @@ from model.estimator import ExplainedKeypoints, Keypoints
 from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_boxes, crop_persons, fitting_boxes
 from service.detecting import DetectorQueue
+from service.distinct import each_person_once
 from service.engine import Engine
 from service.explaining import checked_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
@@ -125,7 +126,11 @@ class PoseService:
         Raises the errors of `service.errors`.
         """
         if request.boxes_xywh is None and self.detector is not None:
-            return await self.estimate_chosen(request, record, partial(self._detected, record), patient=patient)
+            network, choose = self._engine.network, partial(self._detected, record)
+            result = await self.estimate_chosen(request, record, choose, patient=patient)
+            result = each_person_once(result, self.tracking, network.config.skeleton.oks_sigmas)
+            record.persons = len(result.poses)
+            return result
         check_boxes(request.boxes_xywh, max_persons=self.max_persons)
         record.persons = 1 if request.boxes_xywh is None else len(request.boxes_xywh)
         network = self._begin(record)

@@ -10,7 +10,7 @@ import numpy as np
 from model.geometry import Array
 from service.assignment import assign
 from service.association import Persons, growth_of, same_persons, similarities
-from service.track import Sighting, Track
+from service.track import Sighting, Track, as_persons
 from service.tracking_values import TrackerSettings
 
 OWN_PLACE = 0.1  # added to the similarity of a pose that was found where its person was looked for
@@ -45,11 +45,7 @@ def match(
     """Match people with the poses of a frame; `looked_for`: who was expected in the box of each pose."""
     if not sightings:
         return Matches({}, [], {})
-    found = Persons(
-        np.array([one.points for one in sightings]),
-        np.array([one.counted for one in sightings]),
-        np.array([one.box for one in sightings]),
-    )
+    found = as_persons(sightings)
     groups = same_persons(found, settings.duplicate_oks, sigmas)
     if not tracks:
         return Matches({}, groups, {})

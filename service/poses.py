@@ -65,7 +65,7 @@ class Pose:
 class PoseResult:
     """The poses in the order of the request's boxes, and the size of the upright picture.
 
-    `detected`: whether the detector looked at it; then its surest person comes first.
+    `detected`: whether the detector looked at it; then its surest person comes first, and each is there once.
     """
 
     width: int

@@ -7,12 +7,13 @@ boxes that lag would cut a running person off. Knows no other person; when someb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from model.geometry import Array
-from service.association import Bools, enough_joints
+from service.association import Bools, Persons, enough_joints
 from service.motion import Motion
 from service.one_euro import OneEuroFilter
 from service.person_box import box_around, center_of, follow_box, move_box, size_of
@@ -48,6 +49,15 @@ def sighting_of(pose: TrackedInput, min_joint_score: float, detected: Array | No
     counted = scores >= min_joint_score
     around = box_around(points, counted) if counted.sum() >= enough_joints(len(scores)) else None
     return Sighting(points, scores, pose.score, counted, looked_at, looked_at if around is None else around, detected)
+
+
+def as_persons(sightings: Sequence[Sighting]) -> Persons:
+    """Of one frame, at least one."""
+    return Persons(
+        np.array([one.points for one in sightings]),
+        np.array([one.counted for one in sightings]),
+        np.array([one.box for one in sightings]),
+    )
 
 
 class Track:

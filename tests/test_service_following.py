@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from callers import new_record, serving
 from fakes import BrightestPixel, make_engine, make_service
 from grpc_clients import HeldBack, Served, ask, estimate_request, frame, outcomes, stream_of, until
 from http_clients import ask as http_ask
@@ -19,6 +20,7 @@ from pictures import encoded
 from service.core import PoseService
 from service.detecting import DetectorQueue
 from service.pb import pose_pb2 as pb
+from service.poses import PoseRequest, PoseResult
 from service.tracking_values import TrackerSettings
 
 SIZE = (120, 200)  # rows, columns
@@ -26,13 +28,14 @@ SPAN = 24  # pixels of a person
 
 
 class BlobDetector:
-    """Finds the bright squares of a picture; notes how often it looks."""
+    """Finds the bright squares of a picture; notes how often it looks. `stutters`: tells each twice."""
 
     name = "blobs"
 
     def __init__(self) -> None:
         self.looks = 0
         self.fails = False
+        self.stutters = False
 
     def detect(self, images: Sequence[Pixels]) -> list[Detections]:
         if self.fails:
@@ -41,6 +44,13 @@ class BlobDetector:
         return [self._found(image) for image in images]
 
     def _found(self, image: Pixels) -> Detections:
+        found = self._blobs(image)
+        if not self.stutters:
+            return found
+        boxes = np.concatenate((found.boxes_xywh, found.boxes_xywh + np.array([0, 0, 1, 1])))
+        return Detections(boxes, np.concatenate((found.scores, found.scores - 0.2)))
+
+    def _blobs(self, image: Pixels) -> Detections:
         columns = np.flatnonzero((image > 128).all(axis=2).any(axis=0))
         groups = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1) if len(columns) else []
         boxes = []
@@ -140,6 +150,25 @@ def test_a_call_of_its_own_has_the_detectors_people_the_surest_first():
     assert not nobody.poses
     assert (nobody.image.width, nobody.image.height) == SIZE[::-1]
     assert name == "blobs"
+
+
+def test_a_person_of_two_detections_is_told_once_and_one_of_two_sent_boxes_twice():
+    detector = BlobDetector()
+    detector.stutters = True
+    box, record = (12.0, 32.0, 40.0, 46.0), new_record()
+
+    async def talk() -> tuple[PoseResult, PoseResult]:
+        async with serving(SpreadOut(), detector=DetectorQueue(detector, max_batch=4)) as service:
+            image = picture(20, 120)
+            return (
+                await service.estimate(PoseRequest(image=image), record),
+                await service.estimate(PoseRequest(image=image, boxes_xywh=[box, box]), new_record()),
+            )
+
+    detected, asked = asyncio.run(talk())
+    assert [pose.box_xywh[0] for pose in detected.poses] == [12, 112]
+    assert record.persons == 2
+    assert [pose.box_xywh for pose in asked.poses] == [box, box]
 
 
 def test_http_has_the_same_people_as_grpc():
