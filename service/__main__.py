@@ -105,6 +105,7 @@ def build_service(settings: ServiceSettings, metrics: Metrics, tracer: Tracer | 
         limits=ImageLimits(max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels),
         max_persons=settings.max_persons,
         detector=detector,
+        min_pose_score=settings.min_pose_score,
         tracking=TrackerSettings(
             detect_every=settings.detect_every, max_tracks=settings.max_persons, birth_score=BIRTH_SCORE
         ),

@@ -21,7 +21,6 @@ from model.estimator import ExplainedKeypoints, Keypoints
 from service.admission import Admission
 from service.cropping import CroppedPicture, check_boxes, crop_boxes, crop_persons, fitting_boxes
 from service.detecting import DetectorQueue
-from service.distinct import each_person_once
 from service.engine import Engine
 from service.explaining import checked_dependency, dependency_map, dependency_png, see_person
 from service.images import ImageLimits
@@ -40,6 +39,7 @@ from service.posing import boxes_of, pose_result
 from service.readiness import Readiness
 from service.record import RequestRecord
 from service.room import Room
+from service.sifting import told_poses
 from service.tracking_values import TrackerSettings
 
 SHUTTING_DOWN = "the service is shutting down"
@@ -65,6 +65,7 @@ class PoseService:
         limits: of the pictures that are taken.
         max_persons: the most boxes in one request.
         detector: finds the persons of pictures without boxes; closed with the service. None: each is one person.
+        min_pose_score: of a pose in a box of the detector; below it nobody is there. Streams have rules of their own.
         tracking: how the persons of a stream are followed, where its client does not say.
     """
 
@@ -76,12 +77,14 @@ class PoseService:
         limits: ImageLimits,
         max_persons: int,
         detector: DetectorQueue | None = None,
+        min_pose_score: float = 0.0,
         tracking: TrackerSettings | None = None,
     ) -> None:
         self.limits = limits
         self.tracking = tracking or TrackerSettings()
         self.detector = detector
         self.max_persons = max_persons
+        self._min_pose_score = min_pose_score
         self.admission = admission
         self.stopping = asyncio.Event()
         self._engine = engine
@@ -128,7 +131,8 @@ class PoseService:
         if request.boxes_xywh is None and self.detector is not None:
             network, choose = self._engine.network, partial(self._detected, record)
             result = await self.estimate_chosen(request, record, choose, patient=patient)
-            result = each_person_once(result, self.tracking, network.config.skeleton.oks_sigmas)
+            sigmas = network.config.skeleton.oks_sigmas
+            result = told_poses(result, self._min_pose_score, self.tracking, sigmas)
             record.persons = len(result.poses)
             return result
         check_boxes(request.boxes_xywh, max_persons=self.max_persons)

@@ -15,8 +15,8 @@ from service.poses import Box, ModelInfo, PoseResult
 
 BOXES_HELP = (
     "JSON array of boxes [x, y, width, height] in pixels of the upright picture, (0, 0) being its top-left pixel. "
-    "Absent: the persons that the detector finds, the surest first, each once; without a detector the whole picture is "
-    "one person."
+    "Absent: the persons that the detector finds, the surest first, each once, and nobody whose pose has a low score; "
+    "without a detector the whole picture is one person."
 )
 FLIP_TEST_HELP = "true: also look at the mirrored picture and average; a little more precise, twice the work."
 

@@ -65,7 +65,8 @@ class Pose:
 class PoseResult:
     """The poses in the order of the request's boxes, and the size of the upright picture.
 
-    `detected`: whether the detector looked at it; then its surest person comes first, and each is there once.
+    `detected`: whether the detector looked at it; then its surest person comes first, each is there once,
+    and nobody whose pose has a low score.
     """
 
     width: int

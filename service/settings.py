@@ -58,6 +58,9 @@ class ServiceSettings(BaseSettings):
         default="embedded",
         description="finds persons where a request has no boxes: embedded, onnx:PATH, or none (all is one person)",
     )
+    min_pose_score: float = Field(
+        default=0.3, ge=0, le=1, description="a pose in a box that the detector found is told from this score on"
+    )
     detect_every: int = Field(
         default=10, ge=1, le=1000, description="of a stream the detector looks at every n-th frame at least"
     )

@@ -159,6 +159,7 @@ def make_service(
     limits: ImageLimits | None = None,
     max_persons: int = 100,
     detector: DetectorQueue | None = None,
+    min_pose_score: float = 0.0,
     tracking: TrackerSettings | None = None,
 ) -> PoseService:
     """A service on a fake network: `engine` and `admission` where a test needs them to be special."""
@@ -168,5 +169,6 @@ def make_service(
         limits=limits or ImageLimits(),
         max_persons=max_persons,
         detector=detector,
+        min_pose_score=min_pose_score,
         tracking=tracking,
     )
