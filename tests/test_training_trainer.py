@@ -5,65 +5,25 @@ from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from drawings import TINY_HW, draw_coco, lively_network, tiny_config
+from drawings import TINY_HW, lively_network, tiny_config
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.crop import normalise
-from model.variants import VARIANTS
-from tiny_runs import tiny_pose_settings, tiny_variant_fixture  # noqa: F401 (a fixture)
+from tiny_runs import (  # noqa: F401 (fixtures)
+    WatchedTrainer,
+    drawn_fixture,
+    first_batch,
+    log_lines,
+    settings_fixture,
+    tiny_variant_fixture,
+)
 from training.augment import Augmentation
 from training.coco import AnnotationError
 from training.divergence import TrainingDiverged
 from training.oks import ScorerMissing
-from training.run_state import load_run, save_run
 from training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    return draw_coco(tmp_path_factory.mktemp("coco"), persons=12)
-
-
-@pytest.fixture
-def settings(drawn, tmp_path):
-    """12 persons in batches of 4: 3 steps an epoch."""
-    return tiny_pose_settings(drawn, tmp_path / "run")
-
-
-class WatchedTrainer(Trainer):
-    """Notes the loss of every step, and is cut off before step `stop_at`."""
-
-    def __init__(self, settings, stop_at=None):
-        super().__init__(settings)
-        self.losses = {}
-        self.stop_at = stop_at
-
-    def train_step(self, example):
-        step = self.learner.step
-        if step == self.stop_at:
-            raise KeyboardInterrupt
-        self.losses[step] = super().train_step(example)
-        return self.losses[step]
-
-
-class CutOffWhileValidating(Trainer):
-    """Is cut off in the validation after the epoch with this number, counted from 0."""
-
-    def __init__(self, settings, epoch):
-        super().__init__(settings)
-        self.stop_epoch = epoch
-
-    def _validate(self, epoch, figures):
-        if epoch == self.stop_epoch:
-            raise KeyboardInterrupt
-        return super()._validate(epoch, figures)
-
-
-def log_lines(settings):
-    return [json.loads(line) for line in (settings.run_dir / "log.jsonl").read_text().splitlines()]
 
 
 def test_a_run_leaves_its_settings_state_best_checkpoint_and_log(settings):
@@ -106,32 +66,6 @@ def test_validation_can_be_rarer_but_never_misses_the_last_epoch(settings):
     assert ["val_AP" in line for line in log_lines(settings)] == [False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("stop_at", "minutes_between_saves", "resumes_at"),
-    [(4, 0.0, 4), (5, 1e9, 3), (6, 1e9, 6)],
-    ids=["within an epoch", "back to the last save", "between epochs"],
-)
-def test_a_run_that_was_cut_off_takes_exactly_the_steps_it_would_have_taken(
-    settings, tmp_path, stop_at, minutes_between_saves, resumes_at
-):
-    settings = dataclasses.replace(settings, epochs=3, minutes_between_saves=minutes_between_saves)
-    whole = WatchedTrainer(dataclasses.replace(settings, run_dir=tmp_path / "whole"))
-    whole.run()
-    assert list(whole.losses) == list(range(9))
-
-    first = WatchedTrainer(settings, stop_at=stop_at)
-    with pytest.raises(KeyboardInterrupt):
-        first.run()
-    second = WatchedTrainer(settings)
-    second.run()
-    assert list(second.losses) == list(range(resumes_at, 9))
-    assert first.losses | second.losses == whole.losses
-    for name in ("last.safetensors", "best.safetensors"):
-        got, expected = load_file(settings.run_dir / name), load_file(tmp_path / "whole" / name)
-        assert got.keys() == expected.keys()
-        assert all(torch.equal(tensor, expected[key]) for key, tensor in got.items())
-
-
 def test_loader_processes_and_a_cache_change_nothing(settings, tmp_path):
     plain = WatchedTrainer(dataclasses.replace(settings, run_dir=tmp_path / "plain"))
     plain.run()
@@ -156,46 +90,12 @@ def test_a_run_of_so_many_steps_stretches_its_schedule_and_validates_at_its_end(
     assert (again.losses, len(log_lines(settings))) == ({}, 2)
 
 
-@pytest.mark.parametrize(("epoch", "steps"), [(0, None), (1, None), (1, 5)])
-def test_a_run_that_was_cut_off_while_validating_validates_again(settings, epoch, steps):
-    settings = dataclasses.replace(settings, minutes_between_saves=0.0, steps=steps)
-    with pytest.raises(KeyboardInterrupt):
-        CutOffWhileValidating(settings, epoch).run()
-    best_ap = Trainer(settings).run()
-    assert best_ap == max(line["val_AP"] for line in log_lines(settings)) >= 0
-    assert [line["epoch"] for line in log_lines(settings)] == [1, 2]
-    load_checkpoint(settings.run_dir / "best.safetensors")
-
-
-def test_a_finished_run_is_not_trained_further(settings):
-    best_ap = Trainer(settings).run()
-    state = (settings.run_dir / "last.safetensors").read_bytes()
-    again = WatchedTrainer(settings)
-    assert again.run() == best_ap
-    assert again.losses == {}
-    assert (settings.run_dir / "last.safetensors").read_bytes() == state
-    assert len(log_lines(settings)) == 2
-
-
-def test_a_run_that_goes_on_with_other_settings_says_so(settings, capsys):
-    Trainer(settings).run()
-    capsys.readouterr()
-    Trainer(settings).run()
-    assert "other settings" not in capsys.readouterr().out
-    Trainer(dataclasses.replace(settings, clip_norm=2.0)).run()
-    assert "resumed with other settings than before: clip_norm: 0.0 -> 2.0" in capsys.readouterr().out
-
-
 def test_the_seed_decides_the_weights(settings):
     def start(seed):
         return Trainer(dataclasses.replace(settings, seed=seed)).learner.net.state_dict()
 
     assert all(torch.equal(weight, start(7)[name]) for name, weight in start(7).items())
     assert not torch.equal(start(7)["backbone.stem.conv.weight"], start(8)["backbone.stem.conv.weight"])
-
-
-def first_batch(trainer):
-    return next(iter(trainer._loader(0, 0)))
 
 
 def test_a_loss_that_is_not_finite_stops_training_before_the_weights_change(settings):
@@ -277,42 +177,6 @@ def test_a_checkpoint_of_another_variant_is_no_start(settings, tmp_path):
         Trainer(dataclasses.replace(settings, init=path))
 
 
-def test_the_state_of_another_variant_is_refused(settings, monkeypatch):
-    Trainer(settings).run()
-    monkeypatch.setitem(VARIANTS, "tiny", tiny_config(model_dim=64))
-    with pytest.raises(CheckpointError, match=r"last\.safetensors does not fit the network"):
-        Trainer(settings).run()
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", bytes(200)])
-def test_a_damaged_state_is_refused(settings, content):
-    settings.run_dir.mkdir()
-    (settings.run_dir / "last.safetensors").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"last\.safetensors is not the state of a training run"):
-        Trainer(settings).run()
-
-
-def test_weights_alone_are_not_a_state(settings):
-    settings.run_dir.mkdir()
-    save_checkpoint(settings.run_dir / "last.safetensors", lively_network(tiny_config()), training={})
-    with pytest.raises(CheckpointError, match="is not the state of a training run"):
-        Trainer(settings).run()
-
-
-def test_a_state_keeps_weights_moments_and_facts(settings, tmp_path):
-    one, other = Trainer(settings), Trainer(dataclasses.replace(settings, seed=8))
-    one.train_step(first_batch(one))
-    save_run(tmp_path / "state.safetensors", one.learner.net, one.learner.optimizer, {"step": 1})
-    assert load_run(tmp_path / "state.safetensors", other.learner.net, other.learner.optimizer) == {"step": 1}
-    for name, weight in one.learner.net.state_dict().items():
-        assert torch.equal(weight, other.learner.net.state_dict()[name]), name
-    left, right = one.learner.optimizer.state_dict()["state"], other.learner.optimizer.state_dict()["state"]
-    assert left.keys() == right.keys()
-    for number, moments in left.items():
-        assert all(torch.equal(torch.as_tensor(moment), right[number][name]) for name, moment in moments.items())
-    assert "optimizer.0.exp_avg_sq" in load_file(tmp_path / "state.safetensors")
-
-
 def test_several_training_sets_are_joined(settings, drawn):
     trainer = Trainer(dataclasses.replace(settings, train_sets=(drawn, drawn), val_set=drawn))
     assert len(trainer.persons) == 24
@@ -355,13 +219,6 @@ def test_a_gradient_that_is_not_finite_stops_training_before_the_weights_change(
     assert all(torch.equal(weight, before[name]) for name, weight in trainer.learner.net.named_parameters())
 
 
-@pytest.mark.parametrize("changes", [{"batch_size": 2}, {"seed": 8}])
-def test_a_run_does_not_go_on_with_settings_that_change_the_meaning_of_a_step(settings, changes):
-    Trainer(settings).run()
-    with pytest.raises(ValueError, match=f"{next(iter(changes))}: .* -> .*; allowed: the same ones, or another"):
-        Trainer(dataclasses.replace(settings, **changes)).run()
-
-
 def test_without_a_scorer_the_latest_network_is_kept(settings, monkeypatch, capsys):
     def missing(*_):
         raise ScorerMissing("scoring needs pycocotools")
@@ -378,14 +235,3 @@ def test_an_empty_validation_set_is_refused_before_the_first_step(settings, draw
     empty.write_text(json.dumps({"images": [], "annotations": []}))
     with pytest.raises(ValueError, match="has no persons"):
         Trainer(dataclasses.replace(settings, val_set=(empty, drawn[1])))
-
-
-def test_a_resumed_run_does_not_need_the_checkpoint_that_it_started_from(settings, tmp_path):
-    path = tmp_path / "first.safetensors"
-    save_checkpoint(path, lively_network(tiny_config()), training={"task": "drawn"})
-    settings = dataclasses.replace(settings, init=path)
-    Trainer(settings).run()
-    path.unlink()
-    again = Trainer(dataclasses.replace(settings, epochs=3))
-    again.run()
-    assert again.initialised_from["task"] == "drawn"

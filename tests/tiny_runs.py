@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drawings import TINY_HW, tiny_config
+from drawings import TINY_HW, draw_coco, tiny_config
 from model.variants import VARIANTS
 from training.dino_settings import PretrainSettings
 from training.settings import TrainSettings
@@ -60,9 +61,9 @@ def tiny_dino_settings(pictures: Path, run_dir: Path, **changes: Any) -> Pretrai
 
 
 class CutOffTrainer(Trainer):
-    """Is cut off before step `stop_at`."""
+    """Is cut off before step `stop_at`; never if that is None."""
 
-    def __init__(self, settings: TrainSettings, stop_at: int) -> None:
+    def __init__(self, settings: TrainSettings, stop_at: int | None) -> None:
         super().__init__(settings)
         self.stop_at = stop_at
 
@@ -70,3 +71,37 @@ class CutOffTrainer(Trainer):
         if self.learner.step == self.stop_at:
             raise KeyboardInterrupt
         return super().train_step(example)
+
+
+@pytest.fixture(name="drawn", scope="module")
+def drawn_fixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Annotations and photographs of 12 persons."""
+    return draw_coco(tmp_path_factory.mktemp("coco"), persons=12)
+
+
+@pytest.fixture(name="settings")
+def settings_fixture(drawn: tuple[Path, Path], tmp_path: Path) -> TrainSettings:
+    """They are trained on in batches of 4: 3 steps an epoch."""
+    return tiny_pose_settings(drawn, tmp_path / "run")
+
+
+class WatchedTrainer(CutOffTrainer):
+    """Notes the loss of every step, too."""
+
+    def __init__(self, settings: TrainSettings, stop_at: int | None = None) -> None:
+        super().__init__(settings, stop_at)
+        self.losses: dict[int, float] = {}
+
+    def train_step(self, example: Any) -> float:
+        step = self.learner.step
+        self.losses[step] = super().train_step(example)
+        return self.losses[step]
+
+
+def log_lines(settings: TrainSettings) -> list[dict[str, Any]]:
+    """What is logged of each epoch."""
+    return [json.loads(line) for line in (settings.run_dir / "log.jsonl").read_text().splitlines()]
+
+
+def first_batch(trainer: Trainer) -> Any:
+    return next(iter(trainer._loader(0, 0)))

@@ -10,18 +10,16 @@ import math
 import time
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.checkpoint import load_checkpoint
 from model.crop import normalise
 from model.detection import DetectionLimits
 from model.device import pick_dtype
-from model.finder_checkpoint import is_finder, load_finder, save_finder
+from model.finder_checkpoint import save_finder
 from model.finder_detector import FinderDetector
 from model.person_finder import PersonFinder
 from training.coco import KeypointData, read_persons
@@ -32,8 +30,8 @@ from training.finder_data import FinderExample, PeoplePicture, Windows, by_photo
 from training.finder_features import FeatureExample, TrunkFeatures
 from training.finder_loss import BOX_WEIGHT, finder_loss
 from training.finder_settings import FinderSettings
+from training.finder_start import begin_from, finder_optimizer
 from training.loading import EpochLoader
-from training.muon import muon_of
 from training.photograph_cache import GIB, PhotographCache
 from training.plan import run_plan
 from training.provenance import describe_data
@@ -252,52 +250,6 @@ class FinderTrainer:
                 f"{self.settings.run_dir} was started with other settings: {told}; "
                 "allowed: the same ones, or another --run-dir"
             )
-
-
-def finder_optimizer(net: PersonFinder, settings: FinderSettings) -> torch.optim.Optimizer:
-    """What moves the weights that learn."""
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "muon":
-        return muon_of(net, last=net.head, learning_rate=rate, weight_decay=decay)
-    learning = [weight for weight in net.parameters() if weight.requires_grad]
-    return torch.optim.AdamW(learning, lr=rate, weight_decay=decay)
-
-
-def begin_from(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:
-    """Start from another finder of the same shape as a whole, or from the trunk of a pose checkpoint.
-
-    Returns where the weights come from, for the card. Raises CheckpointError or ValueError if neither fits.
-    """
-    if not is_finder(checkpoint):
-        return begin_from_poses(net, checkpoint)
-    before, card = load_finder(checkpoint)
-    if card.config != net.config:
-        raise ValueError(f"{checkpoint} is {card.config}; allowed: {net.config}, as this network is")
-    net.load_state_dict(before.state_dict())
-    return {"checkpoint": checkpoint.stem, "sha256": card.sha256, "training": card.training}
-
-
-def begin_from_poses(net: PersonFinder, checkpoint: Path) -> dict[str, Any]:
-    """Start stem and groups from a pose checkpoint, where names and shapes agree; the rest stays as it is.
-
-    Returns where the weights come from, for the card. Raises CheckpointError as `load_checkpoint`, ValueError if
-    nothing agrees.
-    """
-    poses, card = load_checkpoint(checkpoint)
-    names = {"stem.": "trunk.stem.", "conv_groups.0.": "trunk.group4.", "conv_groups.1.": "trunk.group8."}
-    weights = {
-        name.replace(theirs, mine, 1): weight
-        for name, weight in poses.backbone.state_dict().items()
-        for theirs, mine in names.items()
-        if name.startswith(theirs)
-    }
-    mine = net.state_dict()
-    agreeing = {name: weight for name, weight in weights.items() if name in mine and mine[name].shape == weight.shape}
-    if not any(name.startswith("trunk.stem.") for name in agreeing):
-        raise ValueError(f"{checkpoint} has no stem of this network's shape; allowed: a pose checkpoint that has")
-    net.load_state_dict(mine | agreeing)
-    parameters = sum(weight.numel() for name, weight in agreeing.items() if weight.is_floating_point())
-    return {"checkpoint": card.config.key, "sha256": card.sha256, "tensors": len(agreeing), "parameters": parameters}
 
 
 def evaluate_finder(net: PersonFinder, data: KeypointData) -> dict[str, float]:
