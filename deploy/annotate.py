@@ -33,10 +33,12 @@ from deploy.annotate_shard import FORMATS
 from deploy.annotate_work import Job
 from model.checkpoint import read_card
 from model.device import pick_devices
+from service.poses import NO_DETECTOR
 from service.settings import BUNDLED_CHECKPOINT, ServiceSettings
 
 CORES_A_PROCESS = 4
 DETECTOR: str = ServiceSettings.model_fields["detector"].default
+MIN_POSE_SCORE: float = ServiceSettings.model_fields["min_pose_score"].default
 
 
 def manifests(out: Folder) -> Iterator[dict[str, Any]]:
@@ -73,11 +75,13 @@ def summary(out: Folder, plan: Plan) -> dict[str, Any]:
 def annotate(given: argparse.Namespace) -> dict[str, Any]:
     """Do what is left of the job. Raises PlanError, JobFailed, ValueError for a checkpoint that cannot be read."""
     out = Folder(given.out)
+    detector = NO_DETECTOR if given.boxes else given.detector
     settings = Settings(
         sources=tuple(given.sources),
         checkpoint_sha256=read_card(given.checkpoint).sha256,
         boxes=sha256_of(given.boxes) if given.boxes else None,
-        detector="none" if given.boxes else given.detector,
+        detector=detector,
+        min_pose_score=None if detector == NO_DETECTOR else given.min_pose_score,
         flip_test=given.flip_test,
         precision=given.precision,
         runtime=given.runtime,
@@ -139,6 +143,7 @@ def _job(given: argparse.Namespace, settings: Settings, *, device: str, threads:
         flip_test=settings.flip_test,
         checkpoint=given.checkpoint.resolve(),
         detector=settings.detector,
+        min_pose_score=settings.min_pose_score or 0.0,
         device=device,
         precision=settings.precision,
         runtime=settings.runtime,
@@ -174,6 +179,12 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument(
         "--detector", default=DETECTOR, help=f"what finds persons, as `python -m service` has it ({DETECTOR})"
     )
+    parser.add_argument(
+        "--min-pose-score",
+        type=float,
+        default=MIN_POSE_SCORE,
+        help=f"of persons that it found, also as there ({MIN_POSE_SCORE})",
+    )
     parser.add_argument("--flip-test", action="store_true", help="also look at the mirrored picture; twice the work")
     parser.add_argument("--format", choices=FORMATS, default="parquet", help="of the results (parquet)")
     parser.add_argument("--shard-size", type=int, default=1000, help="pictures in a file of results (1000)")
@@ -192,6 +203,8 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
         parser.error("--format parquet needs pyarrow: pip install '.[annotate]'; or choose --format json")
     if given.ray is not None and find_spec("ray") is None:
         parser.error("--ray needs Ray: pip install '.[ray]'")
+    if not 0 <= given.min_pose_score <= 1:
+        parser.error(f"--min-pose-score is {given.min_pose_score:g}; allowed: 0 to 1")
     if given.workers < 0 or given.threads < 0:
         parser.error(f"--workers {given.workers} --threads {given.threads}; allowed: 0 or more")
     return given

@@ -41,12 +41,14 @@ class Settings:
 
     boxes: SHA-256 of the file with boxes; None: persons are where the detector finds them.
     detector: as `python -m service` has it; `none` where there are boxes.
+    min_pose_score: as well; None where no detector finds persons.
     """
 
     sources: tuple[str, ...]
     checkpoint_sha256: str
     boxes: str | None
     detector: str
+    min_pose_score: float | None
     flip_test: bool
     precision: str
     runtime: str

@@ -38,6 +38,7 @@ class Job:
     flip_test: bool
     checkpoint: Path
     detector: str
+    min_pose_score: float
     device: str
     precision: str
     runtime: str
@@ -59,6 +60,7 @@ class Process:
             runtime=job.runtime,  # type: ignore[arg-type]
             threads=job.threads,
             detector=job.detector,
+            min_pose_score=job.min_pose_score,
             max_persons=MAX_PERSONS,
             max_waiting=MAX_PERSONS,
             max_requests=in_flight,

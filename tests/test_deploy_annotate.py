@@ -37,8 +37,9 @@ TORCH = ("--detector", "none", "--device", "cpu", "--precision", "fp32", "--runt
 
 
 def settings(**changes) -> Settings:
-    usual = {"checkpoint_sha256": "0" * 64, "boxes": None, "detector": "none", "flip_test": False}
-    usual |= {"sources": ("in",), "precision": "fp32", "runtime": "torch", "format": "json", "shard_size": 3}
+    usual = {"checkpoint_sha256": "0" * 64, "boxes": None, "detector": "none", "min_pose_score": None}
+    usual |= {"sources": ("in",), "precision": "fp32", "runtime": "torch", "format": "json"}
+    usual |= {"flip_test": False, "shard_size": 3}
     return Settings(**(usual | changes))
 
 
@@ -305,12 +306,19 @@ def test_the_numbers_are_those_of_the_service(tmp_path, tiny, capsys):
     assert "was begun with precision 'fp32', and this is 'bf16'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("given", "detector"), [([], "embedded"), (["--detector", "none"], "none")])
-def test_persons_are_found_as_the_service_finds_them_unless_there_are_boxes(tmp_path, monkeypatch, given, detector):
+@pytest.mark.parametrize(
+    ("given", "found_by"),
+    [
+        ([], ("embedded", 0.3)),
+        (["--min-pose-score", "0.5"], ("embedded", 0.5)),
+        (["--detector", "none", "--min-pose-score", "0.5"], ("none", 0.0)),
+    ],
+)
+def test_persons_are_found_as_the_service_finds_them_unless_there_are_boxes(tmp_path, monkeypatch, given, found_by):
     made = []
 
     def remember(job):
-        made.append(job.detector)
+        made.append((job.detector, job.min_pose_score))
         raise JobFailed("seen enough")
 
     monkeypatch.setattr(annotate, "LocalPool", lambda jobs: remember(jobs[0]))
@@ -320,7 +328,22 @@ def test_persons_are_found_as_the_service_finds_them_unless_there_are_boxes(tmp_
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"images": [{"id": 1, "file_name": "p0000.jpg"}], "annotations": []}))
     assert annotate.main([*command, "--out", str(tmp_path / "boxed"), "--boxes", str(boxes)]) == 1
-    assert made == [detector, "none"]
+    assert made == [found_by, ("none", 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (["--min-pose-score", "1.5"], "--min-pose-score is 1.5; allowed: 0 to 1"),
+        (["--min-pose-score", "nan"], "--min-pose-score is nan; allowed: 0 to 1"),
+        (["--workers", "-1"], "--workers -1 --threads 0; allowed: 0 or more"),
+    ],
+)
+def test_options_that_do_not_work(given, complaint, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        annotate.main([str(tmp_path), "--out", str(tmp_path / "out"), *given])
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_both_formats_have_the_same_rows(tmp_path):

@@ -10,7 +10,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from model.variants import PoseConfig
 from training.dino_data import Example
@@ -24,7 +23,7 @@ from training.draws import seed_draws
 from training.plan import RunPlan
 from training.recolour import recolour, standardised
 from training.schedule import learning_rate
-from training.sync_norm import with_synced_norms
+from training.sync_norm import in_parallel, with_synced_norms
 from training.views import GLOBAL_VIEWS
 from training.world import World
 
@@ -63,7 +62,7 @@ class DinoLearner:
             self.nets = with_synced_norms(self.nets, self.device)
         self.student: torch.nn.Module = self.nets.student
         if world.size > 1:
-            self.student = DistributedDataParallel(self.nets.student, broadcast_buffers=not settings.sync_norm)
+            self.student = in_parallel(self.nets.student, norms_synced=settings.sync_norm)
         self.optimizer = adamw(self.nets.student)
         self.step = 0
         self.gradient_norm = math.nan  # of the last step, before clipping

@@ -25,7 +25,7 @@ from training.pose_optimizer import pose_optimizer
 from training.recolour import recolour, standardised
 from training.schedule import learning_rate
 from training.settings import TrainSettings
-from training.sync_norm import with_synced_norms
+from training.sync_norm import in_parallel, with_synced_norms
 from training.weight_average import WeightAverage
 from training.world import World
 
@@ -56,7 +56,7 @@ class PoseLearner:
             self.net = with_synced_norms(self.net, world.device)
         self.parallel: nn.Module = self.net
         if world.size > 1:
-            self.parallel = DistributedDataParallel(self.net, broadcast_buffers=not settings.sync_norm)
+            self.parallel = in_parallel(self.net, norms_synced=settings.sync_norm)
         self.forward: Callable[[Tensor], Tensor] = torch.compile(self.parallel) if settings.compile else self.parallel
         self.optimizer = pose_optimizer(
             self.net, settings.optimizer, settings.learning_rate, world, weight_decay=settings.weight_decay

@@ -6,13 +6,22 @@ so for the tests of everything that builds on it. Parameters, statistics and the
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 Net = TypeVar("Net", bound=nn.Module)
+
+# torch 2.13 has a new name for it, and warns of the old one.
+_SHARES_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel.__init__).parameters
+)
 
 
 class _Total(torch.autograd.Function):
@@ -80,3 +89,13 @@ def _synced(norm: nn.BatchNorm2d) -> SyncBatchNorm2d:
     synced.weight, synced.bias = norm.weight, norm.bias
     synced.load_state_dict(norm.state_dict())
     return synced.train(norm.training)
+
+
+def in_parallel(net: nn.Module, *, norms_synced: bool) -> DistributedDataParallel:
+    """The same network in all processes: gradients are the means over them.
+
+    norms_synced: whether its norms see the joined batch. If not, the statistics of the first process are everybody's
+        from each forward pass on.
+    """
+    shares: dict[str, Any] = {_SHARES_BUFFERS: not norms_synced}
+    return DistributedDataParallel(net, **shares)
