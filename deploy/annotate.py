@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("deploy").setLevel(logging.INFO)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         counted = annotate(given)
     except KeyboardInterrupt:
@@ -228,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"python -m deploy.annotate: {error}", file=sys.stderr)
         return 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(told_at_the_end(counted, given.out))
     return 0
 

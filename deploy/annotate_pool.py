@@ -161,13 +161,15 @@ class LocalPool:
         yield told
 
     def _next(self, worker: _Worker, todo: deque[int]) -> None:
-        if todo:
-            worker.shard = todo.popleft()
+        worker.shard = todo.popleft() if todo else None
+        try:
             worker.connection.send(worker.shard)
+        except OSError:  # it died after it had told
+            self._died(worker, todo, f"process {worker.process.pid} died")
             return
-        worker.connection.send(None)
-        self._workers.remove(worker)
-        worker.process.join(END_TIMEOUT_S)
+        if worker.shard is None:
+            self._workers.remove(worker)
+            worker.process.join(END_TIMEOUT_S)
 
     def _died(self, worker: _Worker, todo: deque[int], why: str) -> None:
         self._workers.remove(worker)

@@ -23,6 +23,7 @@ from service.errors import Overloaded, PoseServiceError, Unavailable
 HTTP, GRPC, FRAMES = "HTTP", "gRPC", "frames"
 KINDS = (HTTP, GRPC, FRAMES)
 TIMEOUT_S = 30.0
+ANSWERED_TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -93,6 +94,17 @@ class Asking:
                 for _ in range(self._counts[kind])
             ]
         return self.phase
+
+    async def asked_for(self, seconds: float = 0.0) -> None:
+        """Return when so much time went by and clients of every kind were answered in this phase.
+
+        Raises TimeoutError if one is not.
+        """
+        await asyncio.sleep(seconds)
+        await wait_for(self._all_answered, ANSWERED_TIMEOUT_S, f"answers to clients of every kind: {self.phase.name}")
+
+    async def _all_answered(self) -> bool:
+        return all(self.phase.answered[kind] for kind, count in self._counts.items() if count)
 
     async def end(self) -> list[Phase]:
         """Ask nothing more, wait for what was asked, and give all phases."""

@@ -173,6 +173,10 @@ class Balancer:
         """Whether a replica is sent requests of both protocols."""
         return all(row["status"] in ("UP", "no check") for row in await self._rows(replica))
 
+    async def falls(self, replica: str) -> int:
+        """How often a replica was found to be well no longer: by its checks of one protocol, whichever saw it less."""
+        return min(int(row["chkdown"] or 0) for row in await self._rows(replica))
+
     async def stop(self) -> None:
         """Take no new connections, let those that are there end, and end."""
         if self.process is None or self.process.returncode is not None:

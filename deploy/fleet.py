@@ -28,12 +28,16 @@ WELL_AFTER_S = 60.0  # a replica that lived so long may be started again at once
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """A place for a replica: its name and ports stay when its process changes. `flags`: of `python -m service`."""
+    """A place for a replica: its name and ports stay when its process changes.
+
+    flags: of `python -m service`. answer_timeout_s: for whether it is ready; one that is slower is not.
+    """
 
     name: str
     http_port: int
     grpc_port: int
     flags: tuple[str, ...] = ()
+    answer_timeout_s: float = 2.0
 
     def command(self) -> list[str]:
         ports = ("--http-port", str(self.http_port), "--grpc-port", str(self.grpc_port))
@@ -42,7 +46,7 @@ class Slot:
     def is_ready(self) -> bool:
         """Whether it takes pictures. Blocks for a moment."""
         try:
-            with urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=2) as answer:
+            with urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=self.answer_timeout_s) as answer:
                 return bool(answer.status == 200)
         except (URLError, OSError, ValueError):
             return False

@@ -9,6 +9,7 @@ import os
 import ssl
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 
 TIMEOUT_S = 4.0
@@ -32,10 +33,10 @@ def connection(environment: Mapping[str, str]) -> HTTPConnection:
 def main(environment: Mapping[str, str] = os.environ) -> int:
     """Ask `/readyz`."""
     try:
-        asking = connection(environment)
-        asking.request("GET", "/readyz")
-        answer = asking.getresponse()
-        body = answer.read(1000).decode(errors="replace")
+        with closing(connection(environment)) as asking:
+            asking.request("GET", "/readyz")
+            answer = asking.getresponse()
+            body = answer.read(1000).decode(errors="replace")
     except (OSError, HTTPException, ValueError) as error:
         print(f"not ready: {error}")
         return 1

@@ -121,7 +121,7 @@ def try_ray(cluster: Cluster, second: Any, *, http_port: int, grpc_port: int, st
     faults = behind.run(check_errors(http, grpc))
     notes = {"errors": "; ".join(faults) or "status and reason as the service has them, over HTTP and gRPC"}
     behind.run(begin("steady"))
-    time.sleep(steady_s)
+    behind.run(asking.asked_for(steady_s))
 
     behind.run(begin(LOST))
     lost_s = time.monotonic()
@@ -140,7 +140,7 @@ def try_ray(cluster: Cluster, second: Any, *, http_port: int, grpc_port: int, st
     except TimeoutError as error:
         faults.append(str(error))
     behind.run(begin("well again"))
-    time.sleep(steady_s)
+    behind.run(asking.asked_for(steady_s))
     phases = behind.run(asking.end())
     notes["metrics"] = f"{behind.run(metrics_of_agents())} series ray_btranspose_... at the agents of Ray"
     print(f"\n{table(phases, notes)}")

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -86,18 +87,14 @@ class Trial:
     async def all_up(self) -> bool:
         """Whether HAProxy sends requests to every replica."""
         try:
-            told = [await self._look.is_up(name) for name in self.status()]
+            told = [await self.look.is_up(name) for name in self.status()]
         except (OSError, ValueError):
             return False
         return len(told) == self._replicas and all(told)
 
-    async def requests(self, replica: str) -> int:
-        """What a replica is at, by HAProxy's count."""
-        return await self._look.requests(replica)
-
     @property
-    def _look(self) -> Balancer:
-        """Only asks; the process is the command's."""
+    def look(self) -> Balancer:
+        """The HAProxy of the command, to be asked and told."""
         if self._balancer is None:
             with tempfile.TemporaryDirectory() as folder:
                 front = Front(socket=self._folder / "haproxy.sock")
@@ -112,8 +109,10 @@ async def kill(trial: Trial, name: str) -> int:
     # It stands still while its requests are counted, so that none of them is answered in between.
     os.kill(pid, signal.SIGSTOP)
     await asyncio.sleep(0.3)  # and those that HAProxy sends it now are lost with it
-    at = await trial.requests(name)
+    await trial.look.take(name, new_requests=False)  # none comes between the count and its end
+    at = await trial.look.requests(name)
     os.kill(pid, signal.SIGKILL)
+    await trial.look.take(name, new_requests=True)
     return at
 
 
@@ -127,27 +126,34 @@ async def try_replicas(trial: Trial, *, first_port: int, steady_s: float, pause_
         http, grpc = f"http://127.0.0.1:{trial.http_port}", f"grpc://127.0.0.1:{trial.grpc_port}"
         asking = Asking(http=http, grpc=grpc, image=drawn_picture(), pause_s=pause_s)
         asking.begin("steady")
-        await asyncio.sleep(steady_s)
+        await asking.asked_for(steady_s)
 
         before = trial.status()
         asking.begin(KILL)
+        fell = await trial.look.falls("r1")
         at = await kill(trial, "r1")
         await wait_for(lambda: _changed(trial, before, ["r1"]), START_TIMEOUT_S, "another r1")
-        well_s = await wait_for(trial.all_up, START_TIMEOUT_S, "r1 well again")
+        started_s = time.monotonic()
+        # Until it has looked, HAProxy takes the dead one for well, and so whoever comes into its place.
+        await wait_for(lambda: _has_fallen(trial, "r1", fell), START_TIMEOUT_S, "r1 found to be dead")
+        await wait_for(trial.all_up, START_TIMEOUT_S, "r1 well again")
+        well_s = time.monotonic() - started_s
         notes[KILL] = f"it was at {at} requests; another one was taken for well {well_s:.1f} s after its start"
+        await asking.asked_for()
 
         asking.begin("steady again")
-        await asyncio.sleep(steady_s)
+        await asking.asked_for(steady_s)
 
         before = trial.status()
         asking.begin(EXCHANGE)
         process.send_signal(signal.SIGHUP)
         await wait_for(lambda: _changed(trial, before, list(before)), START_TIMEOUT_S, "other processes")
         await wait_for(trial.all_up, START_TIMEOUT_S, "replicas well after the exchange")
+        await asking.asked_for()
         notes[EXCHANGE] = f"{asking.phase.streams_opened} streams were opened to go on where others had ended"
 
         asking.begin("after it")
-        await asyncio.sleep(steady_s)
+        await asking.asked_for(steady_s)
         phases = await asking.end()
     finally:
         if process.returncode is None:
@@ -155,6 +161,10 @@ async def try_replicas(trial: Trial, *, first_port: int, steady_s: float, pause_
         code = await process.wait()
     notes["stop"] = f"exit code {code}"
     return Outcome(phases=phases, in_flight=at, text=table(phases, notes))
+
+
+async def _has_fallen(trial: Trial, name: str, before: int) -> bool:
+    return await trial.look.falls(name) > before
 
 
 async def _changed(trial: Trial, before: dict[str, dict[str, Any]], names: list[str]) -> bool:

@@ -9,6 +9,9 @@ import os
 from pathlib import Path
 
 import torch
+from hypothesis import settings
 
+settings.register_profile("any pace", deadline=None)  # an example may meet a busy machine
+settings.load_profile("any pace")
 torch.set_num_threads(1)
 os.environ["XDG_CACHE_HOME"] = str(Path(__file__).resolve().parents[1] / ".pytest_cache")

@@ -24,7 +24,8 @@ load, patch_triton, bench_of_rivals, kinds, processes, turns, rivals = map(
     ("load", "patch_triton", "rival_bench", "rival_kinds", "rival_processes", "rival_turns", "rivals"),
 )
 
-SLEEPER = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+ASLEEP = "import time; print('asleep', flush=True); time.sleep(60)"
+SLEEPER = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ASLEEP!r}])"
 TALKER = """
 import http.server, sys
 class Talker(http.server.BaseHTTPRequestHandler):
@@ -43,6 +44,14 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Talker).serve_f
 
 def python(code: str, *arguments: str, folder: Path) -> processes.Processes:
     return processes.Processes([sys.executable, "-c", code, *arguments], env={}, cwd=folder, log=folder / "log")
+
+
+def sleeping(sleepers: processes.Processes, folder: Path) -> list[int]:
+    """The two processes of `SLEEPER`, when the inner one runs: held before that, the outer one still waits for it."""
+    until(lambda: "asleep" in (folder / "log").read_text())
+    pids = processes.tree(sleepers.pid)
+    assert len(pids) == 2
+    return pids
 
 
 def state(pid: int) -> str:
@@ -142,8 +151,7 @@ def test_memory_is_between_what_is_its_own_and_all_that_it_sees():
 def test_held_processes_stand_still_go_on_and_end_all_together(tmp_path):
     sleepers = python(SLEEPER, folder=tmp_path)
     try:
-        until(lambda: len(processes.tree(sleepers.pid)) == 2)
-        pids = processes.tree(sleepers.pid)
+        pids = sleeping(sleepers, tmp_path)
         sleepers.hold()
         until(lambda: {state(pid) for pid in pids} == {"T"})
         sleepers.go_on()
@@ -157,8 +165,7 @@ def test_held_processes_stand_still_go_on_and_end_all_together(tmp_path):
 def test_memory_that_processes_share_is_counted_once(tmp_path):
     sleepers = python(SLEEPER, folder=tmp_path)
     try:
-        until(lambda: len(processes.tree(sleepers.pid)) == 2)
-        pids = processes.tree(sleepers.pid)
+        pids = sleeping(sleepers, tmp_path)
         sleepers.hold()
         apart = sum(processes.memory_bytes([pid]) for pid in pids)
         assert processes.memory_bytes(pids[:1]) < sleepers.memory_bytes() < apart

@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import signal
-import time
-from collections import Counter
+from collections import Counter, deque
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from callers import serving
-from deploy import annotate, annotate_pool
+from deploy import annotate, annotate_pool, annotate_progress
 from deploy.annotate_attempt import Attempt
 from deploy.annotate_folder import Folder
 from deploy.annotate_plan import Item, PlanError, Settings, list_sources, make_plan, read_shard
@@ -388,9 +389,25 @@ def test_a_job_that_cannot_begin_says_why(tmp_path, tiny):
         list(bad.run([0]))
 
 
+@pytest.mark.parametrize(("todo", "left", "started"), [([7, 8], [8, 7], 1), ([], [], 0)])
+def test_a_process_that_dies_after_it_told_of_a_shard_loses_neither_it_nor_the_next(monkeypatch, todo, left, started):
+    ours, theirs = Pipe()
+    theirs.send(Finished({"shard": 6}))
+    theirs.close()
+    pool, begun, shards = LocalPool([]), [], deque(todo)
+    job = annotate._job(annotate.read_arguments(["in", "--out", "out"]), settings(), device="cpu", threads=1)
+    dead = SimpleNamespace(pid=1, join=lambda _: None)
+    worker = annotate_pool._Worker(process=dead, connection=ours, job=job, shard=6, ready=True)
+    pool._workers.append(worker)
+    monkeypatch.setattr(pool, "_start", begun.append)
+    with ours:
+        assert [one.manifest for one in pool._hear(worker, shards)] == [{"shard": 6}]
+    assert (list(shards), begun, pool.pids) == (left, [job] * started, [])
+
+
 def test_progress_is_told_in_pictures_a_second_and_time_left(capsys, monkeypatch):
-    bar = Bar(total=1_000_000, before=500_000, failed=2)
-    monkeypatch.setattr(bar, "started_s", time.monotonic() - 100)
+    monkeypatch.setattr(annotate_progress, "time", SimpleNamespace(monotonic=lambda: 1100.0))
+    bar = Bar(total=1_000_000, before=500_000, failed=2, started_s=1000.0)
     bar.hear(annotate_pool.Progress(4_000))
     bar.hear(Finished({"pictures": 5_000, "failed": {"not_an_image": 1}}))
     bar.show(now=True)

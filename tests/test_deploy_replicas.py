@@ -115,6 +115,7 @@ class Stub(Slot):
     """Says at once that it is ready, and ends by SIGTERM; `never`: does not begin at all."""
 
     never: bool = False
+    answer_timeout_s: float = 30.0
 
     def command(self) -> list[str]:
         return [sys.executable, "-c", "raise SystemExit(3)" if self.never else ANSWERS_READY, str(self.http_port)]
