@@ -33,21 +33,22 @@ class Streams:
     """A running stand-in: where it is, what it was sent, and how the tests change what it does.
 
     sent: of each stream its messages. answered: frames, on all streams.
-    hold_until: of a live stream, how many frames must have come before an answer is given.
-    answer_s: how long an answer takes. then: called after each answer with how many there were.
-    no_answer: whether streams stay silent.
+    hold_until: of a live stream, how many frames must have come before an answer is given, and more for the next one.
+    then: called after each answer with how many there were.
+    silent: whether streams give no answer. over: set when a client has stopped sending.
     """
 
     port: int
     sent: list[list[Any]] = field(default_factory=list)
     answered: int = 0
     hold_until: int = 0
-    answer_s: float = 0.0
     silent: bool = False
     refuse_models: int = 0
     bad_frames: frozenset[int] = frozenset()
     then: Callable[[int], None] = lambda _: None
+    over: threading.Event = field(default_factory=threading.Event)
     server: Any = None
+    restarts: list[threading.Thread] = field(default_factory=list)
 
     @property
     def host_port(self) -> str:
@@ -62,21 +63,29 @@ class Streams:
     def kill(self) -> None:
         self.server.stop(grace=None).wait()
 
-    def restart_after(self, answers: int, *, away_s: float = 0.0) -> None:
-        """Die, as far as a client can tell, when so many frames were answered; and start again."""
+    def die(self) -> threading.Event:
+        """At once, as far as a client can tell. The event is set when all of it has ended."""
+        ended: threading.Event = self.server.stop(grace=None)
+        return ended
+
+    def restart_after(self, answers: int, *, until: Callable[[], object] = lambda: None) -> threading.Event:
+        """Die when so many frames were answered, and start again when `until` returns. Set when it dies."""
         died = threading.Event()
 
-        def restart() -> None:
-            self.kill()
-            time.sleep(away_s)
+        def restart(ended: threading.Event) -> None:
+            ended.wait()
+            until()
             self.start()
 
         def then(answered: int) -> None:
             if answered == answers and not died.is_set():
+                ended = self.die()
                 died.set()
-                threading.Thread(target=restart).start()
+                self.restarts.append(threading.Thread(target=restart, args=(ended,)))
+                self.restarts[-1].start()
 
         self.then = then
+        return died
 
     def numbers(self) -> list[list[int]]:
         """Ids of the frames of each stream, as they came."""
@@ -93,6 +102,8 @@ def stream_server(**how: Any) -> Iterator[Streams]:
     try:
         yield streams
     finally:
+        for restart in streams.restarts:
+            restart.join(60)
         streams.kill()
 
 
@@ -121,13 +132,16 @@ class _Servicer(pose_pb2_grpc.PoseServiceServicer):
         if first is None:
             return
         sent.append(first)
-        arriving = _Arriving(first, requests, sent, is_live=first.options.pace == pb.STREAM_PACE_LIVE)
+        arriving = _Arriving(
+            first, requests, sent, self._streams.over, is_live=first.options.pace == pb.STREAM_PACE_LIVE
+        )
+        given = 0
         while (due := arriving.next(context)) is not None:
             message, dropped = due
             while self._streams.silent and context.is_active():
                 time.sleep(0.01)
-            time.sleep(self._streams.answer_s)
-            while arriving.count < self._streams.hold_until and not arriving.over:
+            given += 1
+            while arriving.count < self._streams.hold_until * given and not arriving.over:
                 time.sleep(0.001)
             self._streams.answered += 1
             yield self._answer(message, dropped, first.options)
@@ -154,12 +168,12 @@ class _Servicer(pose_pb2_grpc.PoseServiceServicer):
 class _Arriving:
     """Frames as they come: all of them in turn, or the newest of a live stream."""
 
-    def __init__(self, first: Any, requests: Any, sent: list[Any], *, is_live: bool) -> None:
+    def __init__(self, first: Any, requests: Any, sent: list[Any], over: threading.Event, *, is_live: bool) -> None:
         self._waiting = deque([first])
         self._is_live = is_live
         self._changed = threading.Condition()
         self.count, self.over = 1, False
-        threading.Thread(target=self._read, args=(requests, sent), daemon=True).start()
+        threading.Thread(target=self._read, args=(requests, sent, over), daemon=True).start()
 
     def next(self, context: Any) -> tuple[Any, list[int]] | None:
         with self._changed:
@@ -169,7 +183,7 @@ class _Arriving:
             dropped = [self._waiting.popleft().frame_id for _ in range(len(self._waiting) - 1)] if self._is_live else []
             return self._waiting.popleft(), dropped
 
-    def _read(self, requests: Any, sent: list[Any]) -> None:
+    def _read(self, requests: Any, sent: list[Any], over: threading.Event) -> None:
         try:
             for message in requests:
                 sent.append(message)
@@ -183,3 +197,4 @@ class _Arriving:
             with self._changed:
                 self.over = True
                 self._changed.notify_all()
+            over.set()
