@@ -9,6 +9,7 @@ from threading import Event
 import numpy as np
 import pytest
 
+from callers import until
 from model.crop import Pixels
 from model.detection import Detections
 from service.detecting import DetectorObserver, DetectorQueue
@@ -143,7 +144,7 @@ def test_a_batch_that_takes_too_long_is_noticed_while_it_runs():
     async def talk(queue: DetectorQueue) -> None:
         assert not queue.stalled
         first = await first_runs(queue, detector)
-        assert queue.stalled
+        await until(lambda: queue.stalled)
         detector.gate.set()
         await first
         assert not queue.stalled

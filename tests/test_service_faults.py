@@ -221,8 +221,8 @@ def test_a_network_that_hangs_makes_the_service_unready_until_it_goes_on():
 
     async def scene(client: httpx.AsyncClient, service: PoseService) -> None:
         estimator.gate.clear()
-        hanging = post(client, headers={"x-timeout-ms": "150"})
-        queued = post(client, headers={"x-timeout-ms": "150"})
+        hanging = post(client, headers={"x-timeout-ms": "1500"})  # time enough to come to the network
+        queued = post(client, headers={"x-timeout-ms": "1500"})
         for answer in await asyncio.gather(hanging, queued):
             assert_problem(answer, 504, "")
         async with asyncio.timeout(PATIENCE_S):

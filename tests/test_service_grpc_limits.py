@@ -12,6 +12,7 @@ import pytest
 from fakes import make_admission, make_engine, make_service
 from grpc_clients import HeldBack, Served, ask, estimate_request, refused, trailing, until
 from service import grpc_server
+from service.engine import LATE
 from service.grpc_server import BOXES_BYTES, MAX_METADATA_BYTES
 from service.images import ImageLimits
 from service.pb import pose_pb2 as pb
@@ -112,7 +113,9 @@ def test_the_services_own_limit_on_time_holds_where_the_caller_gives_none():
         return error
 
     service = make_service(engine=engine, admission=make_admission(timeout_s=0.05))
-    assert_reason(ask(service, talk), "DEADLINE_EXCEEDED", "late", "there was no answer within 0.05 s")
+    error = ask(service, talk)
+    assert_reason(error, "DEADLINE_EXCEEDED", "late", "")
+    assert error.details() in ("there was no answer within 0.05 s", LATE)
 
 
 def test_the_callers_deadline_holds_where_it_is_sooner_and_frees_the_work():
@@ -122,7 +125,7 @@ def test_the_callers_deadline_holds_where_it_is_sooner_and_frees_the_work():
 
     async def talk(to: Served) -> grpc.aio.AioRpcError:
         running = await estimator.hold(to)
-        error = await refused(to.poses.EstimatePose(WHOLE, timeout=0.3))
+        error = await refused(to.poses.EstimatePose(WHOLE, timeout=2))  # time enough to be seen
         await until(lambda: (to.service.admission.requests, engine.persons) == (1, 1))
         estimator.gate.set()
         await running
@@ -133,7 +136,7 @@ def test_the_callers_deadline_holds_where_it_is_sooner_and_frees_the_work():
     assert ask(service, talk).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert estimator.batches == [1, 1, 1]  # the warm-up, the first and the third: the late one was never computed
     allowed = sorted(record.deadline_s - record.started_s for record in records)
-    assert allowed[0] < 1 < 10 < allowed[1] < 21 < allowed[2] == pytest.approx(30)
+    assert allowed[0] < 3 < 10 < allowed[1] < 21 < allowed[2] == pytest.approx(30)
 
 
 def test_what_a_caller_who_left_asked_for_is_never_computed():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import numpy as np
@@ -195,14 +195,17 @@ def test_an_idle_stream_ends_when_the_service_stops_and_a_new_one_is_refused():
         assert (error.code(), trailing(error)["reason"]) == (grpc.StatusCode.UNAVAILABLE, Unavailable.reason)
 
 
+async def one_and_no_end() -> AsyncIterator[object]:
+    yield frame(1)
+    await asyncio.Event().wait()
+
+
 def test_the_deadline_of_a_stream_ends_it_and_frees_everything():
     estimator = HeldBack()
 
     async def talk(to: Served) -> grpc.aio.AioRpcError:
         estimator.gate.clear()
-        call = to.poses.StreamPoses(timeout=0.2)
-        await call.write(frame(1))
-        error = await refused(call.read())
+        error = await refused(to.poses.StreamPoses(one_and_no_end(), timeout=0.2).read())
         await until(lambda: is_idle(to))
         estimator.gate.set()
         return error

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from fakes import BrightestPixel, make_admission, make_service
-from http_clients import assert_problem, idle, served
+from http_clients import PATIENCE_S, assert_problem, idle, served
 from pictures import jpeg
 from service import http_protocol
 from service.api_keys import ApiKeys
@@ -22,13 +22,21 @@ LARGE = jpeg() + bytes(400_000)
 
 
 def told_early(keys: ApiKeys | None, *parts: bytes, then: bytes) -> tuple[int, bool]:
-    """The status that a client reads who goes on sending after its answer was written, and whether it then ends."""
+    """The status that a client reads who goes on sending after its answer was written, and whether it then ends.
+
+    However slow the client is, it is lingered for.
+    """
     service = make_service(BrightestPixel(), admission=make_admission(api_keys=keys))
 
     async def run() -> tuple[int, bool]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(http_protocol, "LINGER_S", PATIENCE_S)
+            return await talk()
+
+    async def talk() -> tuple[int, bool]:
         async with served(service, Metrics()) as port, wire(port, *parts) as client:
-            await asyncio.sleep(0.05)
-            await idle(service)  # it has been answered
+            await client.is_answered()
+            await idle(service)
             for start in range(0, len(then), 50_000):
                 assert await client.send(then[start : start + 50_000]), "the server reset the connection"
                 await asyncio.sleep(0.002)

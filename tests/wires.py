@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -69,6 +70,12 @@ class Wire:
                 except (BrokenPipeError, ConnectionResetError):
                     return False
         return True
+
+    async def is_answered(self) -> None:
+        """Wait until there is something to read, and read nothing."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not select.select([self._sock], [], [], 0)[0]:
+                await asyncio.sleep(0.001)
 
     async def answer(self, *, to_head: bool = False) -> Answer:
         """The next response. Raises EOFError if the server closes before it is whole."""
