@@ -23,6 +23,8 @@ from service.record import OK, RequestRecord
 from service.reloading import ReloadFailed, Reloads
 
 RELOADS = 14
+SEEN_BY_ALL = 3  # of each so many networks that took over, one stays until requests of every kind have met it
+KINDS = ("pose over http", "pose over grpc", "map over http", "map over grpc", "stream")
 BOXES = [(0.0, 0.0, 60.0, 80.0), (30.0, 10.0, 20.0, 20.0), (20.0, 5.0, 40.0, 40.0)]
 WHOLE = jpeg()
 
@@ -132,6 +134,9 @@ class Storm:
             await until(lambda before=before: self.answers > before + chance.randint(0, 6))
             with suppress(ReloadFailed):
                 await reloads.reload(asked_by="the storm")
+                newest = self.networks - 1
+                if newest % SEEN_BY_ALL == 0:
+                    await until(lambda newest=newest: all(newest in self.answered.get(kind, ()) for kind in KINDS))
             assert await service.why_not_ready() is None
         await until(lambda before=self.answers: self.answers > before + 20)
         self.over = True
@@ -163,7 +168,7 @@ def test_a_storm_of_requests_while_networks_take_over(lanes):
     assert {record.outcome for record in records} == {OK}
     assert len([one for one in records if one.caller.method != "stream"]) == storm.answers
     assert storm.networks == RELOADS + 1
-    for kind in ("pose over http", "pose over grpc", "map over http", "map over grpc", "stream"):
+    for kind in KINDS:
         assert len(storm.answered[kind]) >= 3, "several networks answered to requests of each kind"
     newest = max(set.union(*storm.answered.values()))
     assert service.info.checkpoint_sha256 == sha256_of(0.25 + newest / 1000), "what came last answered in the end"
