@@ -60,9 +60,9 @@ def costs_of(alone: dict[str, float], many: dict[str, float], *, decode_s: float
 
 def kept_costs() -> Costs:
     """Crops of 128x96, from the tables of `bench/clients.py`; decoding from `bench/sizes.py`."""
-    rows = {row["clients"]: row for row in _kept("clients")["rows"]}
+    rows = {row["clients"]: row for row in _kept("clients-128x96")["rows"]}
     one, many = rows["1, HTTP"], rows[f"{SATURATING}, HTTP"]
-    decode_ms = float(_kept("pixels")["rows"][0]["decode + crop ms"])
+    decode_ms = float(_kept("pixels-128x96")["rows"][0]["decode + crop ms"])
     return costs_of(
         {
             "rate": float(one["persons/s"]),
@@ -76,8 +76,11 @@ def kept_costs() -> Costs:
 
 
 def kept_costs_of_the_papers_crop(small: Costs) -> Costs:
-    """Crops of 256x192, measured with 16 clients only: batches of 7 took as long a person as one does alone."""
-    many = {row["clients"]: row for row in _kept("clients-256x192")["rows"]}["16, HTTP"]
+    """Crops of 256x192, measured with 16 clients only: batches of 7 took as long a person as one does alone.
+
+    By the machine that the other tables are of; `clients-256x192` is another's.
+    """
+    many = {row["clients"]: row for row in _kept("capacity-clients-256x192")["rows"]}["16, HTTP"]
     return replace(small, fixed_s=0.0, person_s=1 / float(many["persons/s"]))
 
 
@@ -133,12 +136,12 @@ def add_model(table: Table, rate: str, sent: float, outcome: Outcome) -> None:
 
 def beside_kept() -> Table:
     """The model beside the kept run of `bench/rates.py`: other minutes of the same day and machine."""
-    costs, kept = kept_costs(), _kept("rates")
+    costs, kept = kept_costs(), _kept("rates-128x96")
     seconds, most = (
         float(re.search(pattern, kept["title"])[1])  # type: ignore[index]
         for pattern in (r"arrivals for ([\d.]+) s", r"100 % is ([\d.]+) pictures/s")
     )
-    table = check_table("capacity-kept", "The model beside benchmarks/results/rates.json, at the same moments", costs)
+    table = check_table("capacity-kept", "The model beside rates-128x96.json, at the same moments", costs)
     for row in kept["rows"]:
         rate = row["rate"]
         if not rate.endswith("HTTP"):

@@ -124,7 +124,7 @@ def bench(server: Server, given: argparse.Namespace) -> Table:
         batches.append(full)
         pictures.append(alone.pictures(given.seconds))
     table = Table(
-        "clients",
+        f"clients-{server.crop}",
         f"Closed loop, one person a picture of {SIZE[0]}x{SIZE[1]}: {server.serves}; rounds: {given.rounds}",
         ["clients", *COLUMNS],
     )

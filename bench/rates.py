@@ -108,7 +108,7 @@ def bench(server: Server, given: argparse.Namespace) -> Table:
             asking = ask_at_random(server, protocol, image, rate=rate, seconds=seconds, seed=given.seed + number)
             found.add(*asyncio.run(asking), seconds=seconds)
     table = Table(
-        "rates",
+        f"rates-{server.crop}",
         f"Open loop, Poisson arrivals for {given.seconds:g} s, one person a picture of {SIZE[0]}x{SIZE[1]}: "
         f"{server.serves}; 100 % is {most:.1f} pictures/s, the closed loop of {SATURATING} clients; "
         f"rounds: {given.rounds}",

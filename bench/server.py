@@ -29,7 +29,7 @@ START_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A service that takes pictures: its ports, its process, and what it says that it serves."""
+    """A service that takes pictures: its ports, its process, and what it says that it serves. `crop`: HxW."""
 
     http_port: int
     grpc_port: int
@@ -37,6 +37,7 @@ class Server:
     checkpoint: Path
     max_batch: int
     serves: str
+    crop: str
 
 
 def add_options(parser: argparse.ArgumentParser, *, rounds: int, seconds: float) -> None:
@@ -60,7 +61,7 @@ def started(given: argparse.Namespace, *more: str) -> Iterator[Server]:
         progress("starting the service")
         flags = ("--max-batch", str(given.max_batch), "--checkpoint", str(checkpoint), *more)
         with served(*flags) as (http_port, grpc_port, pid):
-            serves = asyncio.run(_describe(http_port))
+            serves, crop = asyncio.run(_describe(http_port))
             yield Server(
                 http_port=http_port,
                 grpc_port=grpc_port,
@@ -68,6 +69,7 @@ def started(given: argparse.Namespace, *more: str) -> Iterator[Server]:
                 checkpoint=checkpoint,
                 max_batch=given.max_batch,
                 serves=serves,
+                crop=crop,
             )
 
 
@@ -114,13 +116,14 @@ async def wait_until_ready(http_port: int) -> None:
     client.close()
 
 
-async def _describe(http_port: int) -> str:
+async def _describe(http_port: int) -> tuple[str, str]:
+    """What it says that it serves, and the size of its crops."""
     await wait_until_ready(http_port)
     client = HttpClient(HOST, http_port)
     told = json.loads((await client.request("GET", "/model"))[1])
     client.close()
     crop = f"{told['input']['height']}x{told['input']['width']}"
-    return f"{told['label']}, crops of {crop}, {told['runtime']} on {told['device']} in {told['precision']}"
+    return f"{told['label']}, crops of {crop}, {told['runtime']} on {told['device']} in {told['precision']}", crop
 
 
 def resized(checkpoint: Path, text: str, folder: Path) -> Path:

@@ -39,7 +39,7 @@ async def bench_idle(server: Server, alone: Alone, image: bytes, *, rounds: int,
     http.close()
     await grpc.close()
     table = Table(
-        "idle",
+        f"idle-{server.crop}",
         f"One client, one person a picture of {SIZE[0]}x{SIZE[1]}: {server.serves}; rounds: {rounds}",
         ["asked", "p50 ms", "p95 ms", "p99 ms", "p50 above decode + network, ms"],
     )
@@ -64,7 +64,7 @@ def bench_crowds(server: Server, alone: Alone, image: bytes, *, rounds: int, sec
             asking = ask_in_turns(server, protocol, image, clients=CLIENTS, seconds=seconds, boxes=boxes)
             found.add(*asyncio.run(asking), full=batches[-1])
     table = Table(
-        "crowds",
+        f"crowds-{server.crop}",
         f"{CLIENTS} clients, {CROWD} persons a picture of {SIZE[0]}x{SIZE[1]}: {server.serves}; rounds: {rounds}",
         ["asked", *COLUMNS],
     )
@@ -89,7 +89,7 @@ async def bench_health(server: Server, image: bytes, *, seconds: float) -> Table
     await load
     probe.close()
     table = Table(
-        "health",
+        f"health-{server.crop}",
         f"Health checks while {CLIENTS} clients load it over HTTP: {server.serves}",
         ["asked", "answers", "p50 ms", "p95 ms", "p99 ms", "max ms"],
     )

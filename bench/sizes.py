@@ -69,7 +69,7 @@ async def bench_persons(server: Server, given: argparse.Namespace) -> Table:
     found = await measure_in_turns(server, asks, rounds=given.rounds, seconds=given.seconds)
     client.close()
     table = Table(
-        "persons",
+        f"persons-{server.crop}",
         f"More persons in one picture of {width}x{height}, each in a box of {width // 8}x{height // 5}; "
         f"one client over HTTP: {server.serves}; rounds: {given.rounds}",
         ["persons", "answers", "p50 ms", "p95 ms", "p50 ms a person", "decode + crop ms", "engine ms"],
@@ -88,7 +88,7 @@ async def bench_pixels(server: Server, given: argparse.Namespace) -> Table:
     found = await measure_in_turns(server, asks, rounds=given.rounds, seconds=given.seconds)
     client.close()
     table = Table(
-        "pixels",
+        f"pixels-{server.crop}",
         f"Larger pictures (JPEG), the whole picture one person; one client over HTTP: {server.serves}; "
         f"rounds: {given.rounds}",
         [

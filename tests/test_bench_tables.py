@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from http_clients import make_counted, served
+from model.checkpoint import read_card
 from pictures import jpeg
+from service.settings import BUNDLED_CHECKPOINT
 from training.coco import read_persons
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,16 +25,17 @@ drawn, drawn_coco, feeding, load, results, server, timing, watch = map(
     importlib.import_module, ("drawn", "drawn_coco", "feeding", "load", "results", "server", "timing", "watch")
 )
 
+CROP = "x".join(map(str, read_card(BUNDLED_CHECKPOINT).config.input_hw))
 # Every script with the least that it can measure, and the tables that it writes.
 SCRIPTS = {
-    "clients": (["--rounds", "1", "--seconds", "0.1", "--clients", "1", "3"], ["clients"]),
+    "clients": (["--rounds", "1", "--seconds", "0.1", "--clients", "1", "3"], [f"clients-{CROP}"]),
     "loader": (
         ["--input", "64x48", "--batch-size", "2", "--workers", "0", "1", "--photographs", "5", "--seconds", "0.01"],
         ["loader-64x48", "loader-stages", "loader-views-64x48", "loader-views-stages"],
     ),
-    "rates": (["--seconds", "2", "--percent", "90"], ["rates"]),
-    "serving": (["--rounds", "1", "--seconds", "0.1"], ["crowds", "health", "idle"]),
-    "sizes": (["--rounds", "1", "--seconds", "0.1", "--persons", "1", "40"], ["persons", "pixels"]),
+    "rates": (["--seconds", "2", "--percent", "90"], [f"rates-{CROP}"]),
+    "serving": (["--rounds", "1", "--seconds", "0.1"], [f"crowds-{CROP}", f"health-{CROP}", f"idle-{CROP}"]),
+    "sizes": (["--rounds", "1", "--seconds", "0.1", "--persons", "1", "40"], [f"persons-{CROP}", f"pixels-{CROP}"]),
     "stages": (["--seconds", "0.01"], ["heatmaps", "pictures"]),
 }
 
