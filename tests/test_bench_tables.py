@@ -142,7 +142,13 @@ def test_a_service_is_watched_from_outside():
                 return "done"
 
             of = server.Server(
-                http_port=port, grpc_port=0, pid=os.getpid(), checkpoint=Path(), max_batch=4, serves="nothing"
+                http_port=port,
+                grpc_port=0,
+                pid=os.getpid(),
+                checkpoint=Path(),
+                max_batch=4,
+                serves="nothing",
+                crop="8x6",
             )
             found = await watch.watched(of, asking())
             client.close()

@@ -192,6 +192,25 @@ def test_boxes_by_keyboard(explorer, site):
     explorer.wait_for_function("() => document.querySelector('#people').textContent.includes('score')")
 
 
+def test_what_is_asked_about_a_box_is_given_up_when_the_box_moves(explorer, site):
+    choose(explorer, photograph())
+    explorer.get_by_role("button", name="Add box").press("Enter")
+    last_asked(explorer, site, [(75.0, 50.0, 150.0, 300.0)])
+    explorer.wait_for_function("() => document.querySelector('#people').textContent.includes('score')")
+    site.estimator.gate.clear()
+    explorer.keyboard.press("ArrowRight")
+    last_asked(explorer, site, [(79.0, 50.0, 150.0, 300.0)])
+    explorer.clock.install(time=0)
+    explorer.clock.pause_at(60)  # from here on nothing is asked: no time passes after a key
+    with explorer.expect_event("requestfailed", lambda request: request.url.endswith("/pose")):
+        explorer.keyboard.press("ArrowRight")
+    site.estimator.gate.set()
+    assert "score" not in explorer.locator("#people").inner_text()
+    explorer.clock.run_for(1000)
+    last_asked(explorer, site, [(83.0, 50.0, 150.0, 300.0)])
+    explorer.wait_for_function("() => document.querySelector('#people').textContent.includes('score')")
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 7])
 def test_a_turned_picture_is_shown_and_asked_about_upright(explorer, site, orientation):
     give(explorer, with_orientation(orientation), "turned.jpg", "image/jpeg")

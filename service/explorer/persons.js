@@ -24,6 +24,7 @@ function clamp(value, low, high) {
 
 /** A new person without a box yet; the first one replaces the whole picture. */
 function beginBox() {
+  forgetPoses();
   state.persons = state.persons.filter(({ box }) => box);
   state.persons.push({ box: fitBox([0, 0, SMALLEST, SMALLEST]), pose: null });
   state.chosen = state.persons.length - 1;
@@ -35,8 +36,7 @@ function showBox(box) {
   const person = chosenPerson();
   if (person.box.join() !== box.join()) {
     Object.assign(person, { box, pose: null });
-    state.answer = null;
-    forgetMaps();
+    forgetPoses();
   }
   describePersons();
   listJoints();
@@ -56,8 +56,7 @@ function removePerson(number) {
   state.persons.splice(number, 1);
   if (state.persons.length === 0) state.persons.push({ box: null, pose: null });
   state.chosen = clamp(number, 0, state.persons.length - 1);
-  state.answer = null;
-  forgetMaps();
+  forgetPoses();
   listPersons();
 }
 

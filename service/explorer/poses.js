@@ -23,6 +23,14 @@ async function askForPoses() {
   }
 }
 
+/** The boxes are others now: what was found in them is over, and what is being asked about them, too. */
+function forgetPoses() {
+  posing?.abort();
+  posing = null;
+  state.answer = null;
+  forgetMaps();
+}
+
 /** Whether the persons of the answer are those that the detector found, and not those of boxes that were drawn. */
 function wereDetected() {
   return state.model.detector !== "none" && !state.persons.some(({ box }) => box);
