@@ -84,7 +84,7 @@ class PoseService:
         self.tracking = tracking or TrackerSettings()
         self.detector = detector
         self.max_persons = max_persons
-        self._min_pose_score = min_pose_score
+        self.min_pose_score = min_pose_score
         self.admission = admission
         self.stopping = asyncio.Event()
         self._engine = engine
@@ -132,7 +132,7 @@ class PoseService:
             network, choose = self._engine.network, partial(self._detected, record)
             result = await self.estimate_chosen(request, record, choose, patient=patient)
             sigmas = network.config.skeleton.oks_sigmas
-            result = told_poses(result, self._min_pose_score, self.tracking, sigmas)
+            result = told_poses(result, self.min_pose_score, self.tracking, sigmas)
             record.persons = len(result.poses)
             return result
         check_boxes(request.boxes_xywh, max_persons=self.max_persons)

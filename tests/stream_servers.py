@@ -68,7 +68,7 @@ class Streams:
         ended: threading.Event = self.server.stop(grace=None)
         return ended
 
-    def restart_after(self, answers: int, *, until: Callable[[], object] = lambda: None) -> threading.Event:
+    def restart_after(self, answers: int, *, until: Callable[[], object]) -> threading.Event:
         """Die when so many frames were answered, and start again when `until` returns. Set when it dies."""
         died = threading.Event()
 

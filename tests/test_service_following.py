@@ -171,6 +171,24 @@ def test_a_person_of_two_detections_is_told_once_and_one_of_two_sent_boxes_twice
     assert [pose.box_xywh for pose in asked.poses] == [box, box]
 
 
+@pytest.mark.parametrize(("least", "told"), [(0.5, [12, 112]), (0.51, [])])  # the network is always as sure as 0.5
+def test_a_pose_below_the_least_score_is_told_of_a_sent_box_and_not_of_a_detected_one(least, told):
+    async def talk() -> tuple[PoseResult, PoseResult]:
+        queue = DetectorQueue(BlobDetector(), max_batch=4)
+        async with serving(SpreadOut(), detector=queue, min_pose_score=least) as service:
+            image = picture(20, 120)
+            sent = PoseRequest(image=image, boxes_xywh=[(12.0, 32.0, 40.0, 46.0)])
+            return (
+                await service.estimate(PoseRequest(image=image), new_record()),
+                await service.estimate(sent, new_record()),
+            )
+
+    detected, asked = asyncio.run(talk())
+    assert [pose.box_xywh[0] for pose in detected.poses] == told
+    assert detected.detected
+    assert len(asked.poses) == 1
+
+
 def test_http_has_the_same_people_as_grpc():
     async def talk(client: httpx.AsyncClient) -> tuple[httpx.Response, httpx.Response]:
         posted = await client.post("/pose", content=picture(20, 120), headers={"Content-Type": "image/png"})

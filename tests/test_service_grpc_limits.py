@@ -12,7 +12,6 @@ import pytest
 from fakes import make_admission, make_engine, make_service
 from grpc_clients import HeldBack, Served, ask, estimate_request, refused, trailing, until
 from service import grpc_server
-from service.engine import LATE
 from service.grpc_server import BOXES_BYTES, MAX_METADATA_BYTES
 from service.images import ImageLimits
 from service.pb import pose_pb2 as pb
@@ -112,10 +111,8 @@ def test_the_services_own_limit_on_time_holds_where_the_caller_gives_none():
         estimator.gate.set()
         return error
 
-    service = make_service(engine=engine, admission=make_admission(timeout_s=0.05))
-    error = ask(service, talk)
-    assert_reason(error, "DEADLINE_EXCEEDED", "late", "")
-    assert error.details() in ("there was no answer within 0.05 s", LATE)
+    service = make_service(engine=engine, admission=make_admission(timeout_s=1))
+    assert_reason(ask(service, talk), "DEADLINE_EXCEEDED", "late", "there was no answer within 1 s")
 
 
 def test_the_callers_deadline_holds_where_it_is_sooner_and_frees_the_work():
@@ -136,7 +133,7 @@ def test_the_callers_deadline_holds_where_it_is_sooner_and_frees_the_work():
     assert ask(service, talk).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert estimator.batches == [1, 1, 1]  # the warm-up, the first and the third: the late one was never computed
     allowed = sorted(record.deadline_s - record.started_s for record in records)
-    assert allowed[0] < 3 < 10 < allowed[1] < 21 < allowed[2] == pytest.approx(30)
+    assert allowed[0] < 2.7 < 10 < allowed[1] < 21 < allowed[2] == pytest.approx(30)
 
 
 def test_what_a_caller_who_left_asked_for_is_never_computed():

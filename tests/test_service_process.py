@@ -145,12 +145,12 @@ class Crowd:
 
 
 def test_sigterm_under_load_loses_nothing_that_was_admitted(tiny):
-    # The ports stay open until everybody was refused, so that refusals are answers and not closed connections.
-    with served("--checkpoint", tiny, "--precision", "fp32", "--drain-delay-s", "600") as service:
+    # The delay keeps the ports open for a while, so that refusals are answers and not closed connections.
+    with served("--checkpoint", tiny, "--precision", "fp32", "--drain-delay-s", "5") as service:
         service.wait_until_ready()
         crowd = Crowd(service)
         asyncio.run(crowd.ask(stop_after=50))
-        assert service.stop() == 0
+        assert service.wait() == 0
 
     assert len(crowd.refusals) == 2 * crowd.CLIENTS + 1
     assert {"503", "UNAVAILABLE"} <= set(crowd.refusals) <= {"503", "UNAVAILABLE", "closed"}
@@ -161,8 +161,7 @@ def test_sigterm_under_load_loses_nothing_that_was_admitted(tiny):
     ended_well = {one["request_id"] for one in requests if (one["method"], one["outcome"]) == ("pose", "ok")}
     assert ended_well == crowd.answered
     assert {one["outcome"] for one in requests} == {"ok", "unavailable"}
-    warned = [line for line in service.log if "ERROR" in line or "WARNING" in line or "Traceback" in line]
-    assert [line.rpartition(": ")[2].strip() for line in warned] == ["0 requests are given up"], warned
+    assert not [line for line in service.log if "ERROR" in line or "WARNING" in line or "Traceback" in line]
 
 
 def test_keys_tls_traces_and_the_log_as_json(tmp_path, tiny):

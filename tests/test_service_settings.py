@@ -155,6 +155,14 @@ def test_int8_is_served(tiny, tmp_path):
     assert (service.info.runtime, service.info.precision) == ("openvino", "int8")
 
 
+def test_the_least_score_of_a_pose_reaches_the_service(tiny):
+    for flags, least in (([], 0.3), (["--min-pose-score", "0.45"], 0.45)):
+        given = ["--checkpoint", str(tiny), "--device", "cpu", "--runtime", "torch", "--detector", "none", *flags]
+        service = build_service(read_settings(given), Metrics(), None)
+        assert service.min_pose_score == least
+        assert service.close(30)
+
+
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_port_that_is_taken_is_one_clear_line(protocol, capsys, tiny):
     with socket.create_server(("127.0.0.1", 0)) as taken:
